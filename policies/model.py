@@ -1,0 +1,110 @@
+"""Frozen rules: what a purpose is, and the hashed, versioned set of all of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from policies.periods import Period
+from policies.vocabulary import Channel, LegalBasis
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """A legal entity that decides why and how personal data is processed (GDPR Art. 4(7))."""
+
+    key: str
+    name: str
+    address: str
+    country: str
+    """ISO 3166-1 alpha-2."""
+    contact: str
+    """Postal or electronic contact of the controller, shown to people."""
+    privacy_officer: str | None = None
+    representative: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRule:
+    """Below this age a grant needs the holder of parental responsibility (GDPR Art. 8(1))."""
+
+    minimum_age: int
+
+
+@dataclass(frozen=True, slots=True)
+class MaterialChange:
+    """A notice version that changed so much that earlier grants no longer cover the purpose."""
+
+    notice: str
+    version: str
+    supersedes: frozenset[str]
+    effective_from: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DoubleOptIn:
+    """Channels on which a grant counts only once confirmed, and how long the offer stands."""
+
+    channels: frozenset[Channel]
+    confirm_within: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """Why a controller uses personal data, on which channels, and on which legal basis."""
+
+    key: str
+    controller: str
+    name: str
+    description: str
+    legal_basis: LegalBasis
+    channels: frozenset[Channel]
+    dpv: tuple[str, ...]
+    """DPV purpose terms, under https://w3id.org/dpv#."""
+    data_use: str
+    """fideslang data use."""
+    data_categories: tuple[str, ...]
+    """fideslang data categories."""
+    data_subjects: tuple[str, ...]
+    """fideslang data subjects."""
+    expires_after: Period | None = None
+    """How long a grant lasts; None: until withdrawn."""
+    double_opt_in: DoubleOptIn | None = None
+    child: ChildRule | None = None
+    direct_marketing: bool = False
+    """An objection to direct marketing is absolute (GDPR Art. 21(3))."""
+    signals: frozenset[str] = frozenset()
+    """Browser signals that opt a person out of this purpose, such as `gpc`."""
+    recipients: tuple[str, ...] = ()
+    retention: str | None = None
+    material_changes: tuple[MaterialChange, ...] = ()
+    external_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What other systems call this purpose: `{"hubspot": ("Marketing Information",)}`."""
+
+    def needs_confirmation(self, channel: Channel) -> bool:
+        """Whether a grant on `channel` waits for a second step."""
+        return self.double_opt_in is not None and channel in self.double_opt_in.channels
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """Every rule in force, as one value. `hash` names it in each decision and ledger entry."""
+
+    version: str
+    hash: str
+    """`sha256:` and 64 hexadecimal digits over the canonical content, whatever file it stood in."""
+    controllers: Mapping[str, Controller]
+    purposes: Mapping[str, Purpose]
+
+    def purpose(self, key: str) -> Purpose | None:
+        """The purpose of that key, or None: the caller must deny."""
+        return self.purposes.get(key)
+
+    def purpose_called(self, system: str, name: str) -> Purpose | None:
+        """The purpose that `system` calls `name` (case and outer spaces ignored), or None."""
+        wanted = name.strip().casefold()
+        for purpose in self.purposes.values():
+            if wanted in (
+                known.strip().casefold() for known in purpose.external_names.get(system, ())
+            ):
+                return purpose
+        return None
