@@ -1,0 +1,1 @@
+"""The HTTP interface of consent: JSON in, JSON out, errors as RFC 9457 problem details."""

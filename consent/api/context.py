@@ -1,0 +1,52 @@
+"""What the API's views need, put on the app by whoever composes it."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from threading import BoundedSemaphore
+from typing import cast
+
+from flask import Flask, current_app
+from sqlalchemy import Connection
+
+from consent.checks import Checker
+from consent.ledger.log import MerkleLog
+from consent.ledger.notary import Notary
+from consent.receipts import Receipts
+from consent.subjects import SubjectDirectory
+from consent.writer import ConsentWriter
+from policies.model import PolicySet
+
+_EXTENSION = "tutela.consent"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentApi:
+    """The collaborators of the views."""
+
+    read: Callable[[], AbstractContextManager[Connection]]
+    snapshot: Callable[[], AbstractContextManager[Connection]]
+    clock: Callable[[], datetime]
+    policies: Callable[[], PolicySet]
+    directory: SubjectDirectory
+    checker: Checker
+    writer: ConsentWriter
+    receipts: Receipts
+    log: MerkleLog
+    notary: Notary
+    actor: Callable[[], str]
+    """Who is calling, as an opaque reference for the ledger."""
+    may: Callable[[str], bool]
+    """Whether the caller has a permission beyond the one that the view required."""
+    long_polls: BoundedSemaphore
+    """How many requests may wait for news at once, so that they cannot hold every thread."""
+
+    def put_on(self, app: Flask) -> None:
+        """Make these the collaborators of the app's views."""
+        app.extensions[_EXTENSION] = self
+
+
+def consent_api() -> ConsentApi:
+    """The collaborators of the running app."""
+    return cast(ConsentApi, current_app.extensions[_EXTENSION])

@@ -1,0 +1,467 @@
+"""What the API takes and gives, as marshmallow schemas: the source of the OpenAPI document.
+
+Messages name rules, never values.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
+
+from consent.errors import InvalidSubjectError
+from consent.subjects import Identifier, parse_subject
+from policies.vocabulary import (
+    ANY,
+    CONFIRMED,
+    Channel,
+    ChoiceState,
+    ConsentStatus,
+    EventType,
+    LegalBasis,
+    MarkState,
+    Reason,
+)
+
+MAX_BATCH: Final = 10_000
+MAX_CHOICES: Final = 200
+MAX_EVIDENCE_DEPTH: Final = 8
+
+_KEY: Final = r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*"
+_RFC3339: Final = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?"
+    r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
+_PRINTABLE: Final = r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?"
+
+
+class Pattern(validate.Regexp):
+    """A pattern that the whole value must fit; `$` alone would let a trailing newline in."""
+
+    def __call__(self, value: Any) -> Any:
+        """The value, if it fits."""
+        if self.regex.fullmatch(value) is None:
+            raise ValidationError(self._format_error(value))
+        return value
+
+
+class SubjectField(fields.Field[Identifier]):
+    """One of the four ways of naming a person."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Identifier:
+        try:
+            return parse_subject(value)
+        except InvalidSubjectError as error:
+            raise ValidationError(str(error)) from error
+
+
+class InstantField(fields.AwareDateTime):
+    """An RFC 3339 instant with its offset. What cannot be said in UTC is refused."""
+
+    _form = re.compile(_RFC3339)
+
+    def __init__(self, about: str = "") -> None:
+        super().__init__(format="iso", metadata={"pattern": _RFC3339, "description": about})
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        # ISO 8601 has weeks, commas and more; two readers might understand those differently.
+        if not isinstance(value, str) or self._form.fullmatch(value) is None:
+            raise ValidationError("Not an RFC 3339 instant such as 2026-03-01T09:30:00Z.")
+        try:
+            return super()._deserialize(value.upper(), attr, data, **kwargs).astimezone(UTC)
+        except OverflowError as error:
+            raise ValidationError("Not an instant that UTC can tell.") from error
+
+
+class QueryInteger(fields.Integer):
+    """A number in a query, in plain digits."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        if not (isinstance(value, str) and value.isascii() and value.isdecimal()):
+            raise self.make_error("invalid")
+        return self._validated(value)
+
+
+class ShortList(fields.List[Any]):
+    """A list whose length is looked at before its items: a message for each would fill memory."""
+
+    def __init__(self, inner: fields.Field[Any], *, least: int = 0, most: int) -> None:
+        length = validate.Length(min=least or None, max=most)
+        super().__init__(inner, required=True, validate=length)
+        self._length = length
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if isinstance(value, list):
+            self._length(value)
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class EvidenceField(fields.Dict):
+    """Free facts about how a choice was made. Stored encrypted, disclosed apart."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if _depth(value) > MAX_EVIDENCE_DEPTH:
+            raise ValidationError("Nested too deeply.")
+        return super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]
+
+
+def _depth(value: Any) -> int:
+    """How deeply lists and objects are nested, without recursion."""
+    deepest, todo = 0, [(value, 1)]
+    while todo:
+        one, depth = todo.pop()
+        deepest = max(deepest, depth)
+        if isinstance(one, dict):
+            todo.extend((inner, depth + 1) for inner in one.values())
+        elif isinstance(one, list):
+            todo.extend((inner, depth + 1) for inner in one)
+    return deepest
+
+
+PURPOSE: Final = f"^{_KEY}$"
+CURSOR: Final = "^[0-9]{1,18}$"
+REF: Final = "^[a-z2-7]{26}$"
+SUBJECT_FORMS: Final = {
+    "oneOf": [
+        {
+            "type": "object",
+            "properties": {
+                "email": {
+                    "type": "string",
+                    "format": "email",
+                    "maxLength": 254,
+                    "description": "compared without regard to case",
+                }
+            },
+            "required": ["email"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {
+                "phone": {
+                    "type": "string",
+                    "pattern": r"^\+[1-9][0-9]{6,14}$",
+                    "description": "E.164; usual punctuation is accepted",
+                }
+            },
+            "required": ["phone"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {
+                "external_id": {
+                    "type": "object",
+                    "properties": {
+                        "system": {
+                            "type": "string",
+                            "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+                            "description": "compared without regard to case",
+                        },
+                        "id": {
+                            "type": "string",
+                            "format": "printable",
+                            "minLength": 1,
+                            "maxLength": 200,
+                            "description": "printable characters; compared exactly",
+                        },
+                    },
+                    "required": ["system", "id"],
+                    "additionalProperties": False,
+                }
+            },
+            "required": ["external_id"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {"ref": {"type": "string", "pattern": REF}},
+            "required": ["ref"],
+            "additionalProperties": False,
+        },
+    ],
+    "description": "Whom it is about. Identifiers travel in bodies, never in URLs.",
+}
+
+
+def _subject() -> SubjectField:
+    return SubjectField(required=True, metadata=SUBJECT_FORMS)
+
+
+def _purpose(*, any_too: bool = False) -> fields.String:
+    pattern = rf"^(?:{_KEY}{'|' + chr(92) + ANY if any_too else ''})$"
+    return fields.String(
+        required=True,
+        validate=[
+            validate.Length(max=64),
+            Pattern(pattern, error="Not the key of a purpose."),
+        ],
+        metadata={"description": "The key of a purpose of the active policy."},
+    )
+
+
+def _channel(*, any_too: bool = False) -> fields.String:
+    channels = [channel.value for channel in Channel] + ([ANY] if any_too else [])
+    return fields.String(
+        required=True, validate=validate.OneOf(channels, error="Not a channel that we know.")
+    )
+
+
+def _cursor() -> fields.String:
+    return fields.String(validate=Pattern(CURSOR, error="Not our cursor."))
+
+
+def _index() -> fields.Integer:
+    return fields.Integer(required=True, metadata={"minimum": 0, "description": "in the ledger"})
+
+
+def _ref() -> fields.String:
+    return fields.String(
+        required=True, metadata={"pattern": REF, "description": "The subject ref."}
+    )
+
+
+def _printable(maximum: int) -> list[validate.Validator]:
+    return [
+        validate.Length(min=1, max=maximum),
+        Pattern(rf"^{_PRINTABLE}$", error="Only printable ASCII, without outer spaces."),
+    ]
+
+
+class Strict(Schema):
+    """Takes and gives the members it names, and no others."""
+
+    class Meta:
+        """Options of marshmallow."""
+
+        unknown = RAISE
+
+
+class CheckRequest(Strict):
+    """May this channel be used for this purpose towards this person?"""
+
+    subject = _subject()
+    purpose = _purpose()
+    channel = _channel()
+    as_of = InstantField("A past instant; now, if absent.")
+
+
+class BatchCheckRequest(Strict):
+    """The same question about many people."""
+
+    purpose = _purpose()
+    channel = _channel()
+    subjects = ShortList(_subject(), most=MAX_BATCH)
+
+
+class DecisionSchema(Strict):
+    """A decision, and all that explains it."""
+
+    allow = fields.Boolean(required=True)
+    status = fields.String(required=True, validate=validate.OneOf(list(ConsentStatus)))
+    reason = fields.String(required=True, validate=validate.OneOf(list(Reason)))
+    record_id = fields.UUID(
+        required=True, allow_none=True, metadata={"description": "The event that decided."}
+    )
+    as_of = fields.AwareDateTime(required=True)
+    expires_at = fields.AwareDateTime(
+        required=True, allow_none=True, metadata={"description": "When an allow ends by itself."}
+    )
+    basis = fields.String(
+        required=True, allow_none=True, validate=validate.OneOf([*LegalBasis, None])
+    )
+    policy = fields.String(
+        required=True,
+        metadata={"description": "Hash of the policy set.", "pattern": "^sha256:[0-9a-f]{64}$"},
+    )
+
+
+class BatchDecisionSchema(Strict):
+    """Decisions in the order of the subjects."""
+
+    results = fields.List(fields.Nested(DecisionSchema), required=True)
+
+
+class NoticeSchema(Strict):
+    """The words that a person was shown."""
+
+    id = fields.String(required=True, validate=_printable(128))
+    version = fields.String(required=True, validate=_printable(64))
+    language = fields.String(
+        required=True,
+        validate=Pattern(
+            r"^[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,7}$", error="Not a BCP 47 language tag."
+        ),
+    )
+
+
+class ChoiceSchema(Strict):
+    """One choice. A denial needs no notice and no method, and may speak for `*`."""
+
+    purpose = _purpose(any_too=True)
+    channel = _channel(any_too=True)
+    state = fields.String(required=True, validate=validate.OneOf(list(ChoiceState)))
+    notice = fields.Nested(NoticeSchema)
+    method = fields.String(
+        validate=Pattern(
+            r"^[a-z0-9][a-z0-9_.:-]{0,63}$", error="Not a short name such as web_form."
+        )
+    )
+    occurred_at = InstantField(
+        "When the person said so, if not now. It decides between choices; a time in the future "
+        "is set to now."
+    )
+    evidence = EvidenceField(
+        keys=fields.String(validate=validate.Length(min=1, max=64)),
+        metadata={
+            "description": "How the choice was made, in at most 8,192 bytes and eight levels. "
+            "`age` and `parental_authority` bear on children; `confirmed_at` on a double opt-in "
+            "that the caller carried out.",
+            "allOf": [{"propertyNames": {"minLength": 1, "maxLength": 64}}],
+            "properties": {
+                "age": {"type": ["integer", "null"], "minimum": 0, "maximum": 149},
+                "confirmed_at": {
+                    "type": ["string", "null"],
+                    "format": "date-time",
+                    "pattern": _RFC3339,
+                    "description": "not before `occurred_at`",
+                },
+            },
+        },
+    )
+
+
+_A_DENIAL: Final = {
+    "title": "A denial",
+    "properties": {"state": {"enum": [state.value for state in ChoiceState if state.denies]}},
+}
+_A_GRANT: Final = {
+    "title": "A grant names its notice, one purpose and one channel",
+    "properties": {
+        "purpose": {"pattern": PURPOSE},
+        "channel": {"enum": [channel.value for channel in Channel]},
+    },
+    "required": ["notice"],
+}
+
+
+class ChoicesRequest(Strict):
+    """What a person chose."""
+
+    subject = _subject()
+    choices = ShortList(
+        fields.Nested(ChoiceSchema, metadata={"anyOf": [_A_DENIAL, _A_GRANT]}),
+        least=1,
+        most=MAX_CHOICES,
+    )
+
+
+class RecordedEventSchema(Strict):
+    """An event in the ledger."""
+
+    id = fields.UUID(required=True)
+    index = _index()
+    leaf_hash = fields.String(
+        required=True,
+        metadata={
+            "description": "base64 of the RFC 6962 leaf hash",
+            "pattern": "^[A-Za-z0-9+/]{43}=$",
+        },
+    )
+
+
+class ChoicesAnswer(Strict):
+    """What was recorded, and a signed checkpoint that covers it."""
+
+    subject = _ref()
+    events = fields.List(fields.Nested(RecordedEventSchema), required=True)
+    checkpoint = fields.String(required=True, metadata={"description": "C2SP tlog-checkpoint."})
+
+
+class LookupRequest(Strict):
+    """Whom to look up, and where to go on in the timeline."""
+
+    subject = _subject()
+    cursor = _cursor()
+    limit = fields.Integer(strict=True, validate=validate.Range(min=1, max=200), load_default=50)
+
+
+class MatrixCell(DecisionSchema):
+    """The decision for one purpose and channel."""
+
+    purpose = fields.String(required=True)
+    channel = fields.String(required=True, validate=validate.OneOf(list(Channel)))
+
+
+class ChangeSchema(Strict):
+    """One event of the feed. It names a ref, never an identifier."""
+
+    index = _index()
+    id = fields.UUID(required=True)
+    subject = _ref()
+    type = fields.String(required=True, validate=validate.OneOf(list(EventType)))
+    purpose = fields.String(required=True)
+    channel = fields.String(required=True, validate=validate.OneOf([*Channel, ANY]))
+    state = fields.String(
+        required=True, validate=validate.OneOf([*ChoiceState, *MarkState, CONFIRMED])
+    )
+    occurred_at = fields.AwareDateTime(required=True)
+    recorded_at = fields.AwareDateTime(required=True)
+
+
+class TimelineSchema(Strict):
+    """A person's events, newest first, and the cursor behind them."""
+
+    events = fields.List(fields.Nested(ChangeSchema), required=True)
+    cursor = fields.String(required=True, allow_none=True)
+
+
+class LookupAnswer(Strict):
+    """What is known of a person's choices."""
+
+    ref = _ref()
+    matrix = fields.List(fields.Nested(MatrixCell), required=True)
+    timeline = fields.Nested(TimelineSchema, required=True)
+
+
+class ChangesAnswer(Strict):
+    """A page of the change feed."""
+
+    changes = fields.List(fields.Nested(ChangeSchema), required=True)
+    cursor = fields.String(required=True, metadata={"description": "Send it to go on."})
+    more = fields.Boolean(required=True)
+
+
+class ListQuery(Strict):
+    """The question that a list of subjects is asked."""
+
+    purpose = _purpose()
+    channel = _channel()
+
+
+class ChangesQuery(Strict):
+    """Where to go on in the change feed."""
+
+    cursor = _cursor()
+    limit = QueryInteger(validate=validate.Range(min=1, max=1000), load_default=1000)
+    wait = QueryInteger(validate=validate.Range(min=0, max=25), load_default=0)
+
+
+class ReceiptQuery(Strict):
+    """Which form of receipt."""
+
+    format = fields.String(
+        validate=validate.OneOf(["ts27560", "kantara", "tlog-proof"]), load_default="ts27560"
+    )
+
+
+class ProblemSchema(Strict):
+    """RFC 9457 problem details."""
+
+    type = fields.String(required=True)
+    title = fields.String(required=True)
+    status = fields.Integer(required=True)
+    detail = fields.String(required=True)
+    reason = fields.String(required=True)
+    errors = fields.Dict()

@@ -1,0 +1,160 @@
+"""Many rows, or many keys, in one round trip on either engine.
+
+On PostgreSQL a column of values travels as the text of one array, which the driver does not have
+to walk; on SQLite rows go by `executemany` and keys by IN lists of few lengths. Statements are
+built once. Values pass the columns' own processors.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import Column, Connection, Dialect, Row, Table
+from sqlalchemy.orm import Session
+
+from consent.subjects import Reader
+
+AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+
+_IN_SIZES: Final = (1, 8, 64, 512)
+
+
+def connection_of(reader: Reader) -> Connection:
+    """The connection itself, or that of a session's transaction."""
+    return reader if isinstance(reader, Connection) else reader.connection()
+
+
+# --- writing -----------------------------------------------------------------------------------
+
+
+def insert(session: Session, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows whose values stand in the table's column order.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: a row breaks a constraint; nothing of the call is kept.
+    """
+    _run(session, rows, table, ())
+
+
+def upsert(
+    session: Session, table: Table, rows: Sequence[tuple[Any, ...]], key: tuple[str, ...]
+) -> None:
+    """Insert rows, or replace every other column of the row that has the same `key`.
+
+    No two rows of one call may share a key.
+    """
+    _run(session, rows, table, key)
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    one: str
+    """Of one row, a parameter a column."""
+    many: str
+    """Of many rows: on PostgreSQL an array a column, on SQLite the same as `one`."""
+    processors: tuple[Callable[[Any], Any] | None, ...]
+
+
+def _run(
+    session: Session, rows: Sequence[tuple[Any, ...]], table: Table, key: tuple[str, ...]
+) -> None:
+    if not rows:
+        return
+    connection = session.connection()
+    statement = _statement(table, key, connection.dialect)
+    columns = [
+        column if process is None else [process(value) for value in column]
+        for column, process in zip(zip(*rows, strict=True), statement.processors, strict=True)
+    ]
+    if len(rows) == 1:
+        connection.exec_driver_sql(statement.one, tuple(column[0] for column in columns))
+    elif connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(statement.many, tuple(map(array_literal, columns)))
+    else:
+        connection.exec_driver_sql(statement.many, list(zip(*columns, strict=True)))
+
+
+@lru_cache(maxsize=64)
+def _statement(table: Table, key: tuple[str, ...], dialect: Dialect) -> _Statement:
+    columns = list(table.columns)
+    names = ", ".join(column.name for column in columns)
+    into = f"INSERT INTO {table.name} ({names})"
+    conflict = ""
+    if key:
+        others = [column.name for column in columns if column.name not in key]
+        changes = ", ".join(f"{name} = excluded.{name}" for name in others)
+        conflict = f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
+    arrays = dialect.name == "postgresql"
+    one = f"{into} VALUES ({', '.join('%s' if arrays else '?' for _ in columns)}){conflict}"
+    unnested = ", ".join(f"%s::{_sql_type(column, dialect)}[]" for column in columns)
+    many = f"{into} SELECT * FROM unnest({unnested}){conflict}"  # noqa: S608 - our own columns
+    processors = tuple(
+        column.type.dialect_impl(dialect).bind_processor(dialect) for column in columns
+    )
+    return _Statement(one, many if arrays else one, processors)
+
+
+def _sql_type(column: Column[Any], dialect: Dialect) -> str:
+    return column.type.compile(dialect).partition(" COLLATE")[0]
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+
+def select_by_keys(
+    reader: Reader,
+    query: str,
+    keys: Sequence[bytes] | Sequence[str],
+    also: tuple[str, ...] = (),
+) -> list[AnyRow]:
+    """The rows of a query for any number of keys, at a few microseconds a key.
+
+    Args:
+        reader: a connection or a session.
+        query: SQL in which `{keys}` follows the column that is compared, such as
+            `SELECT subject_ref FROM vault_identifier WHERE blind_index {keys}`. Values come as
+            the driver has them, without the columns' processors.
+        keys: all bytes or all text. Rows come in no particular order.
+        also: values for each `{mark}` that follows the keys in the query.
+    """
+    if not keys:
+        return []
+    connection = connection_of(reader)
+    if connection.dialect.name == "postgresql":
+        kind = "bytea" if isinstance(keys[0], bytes) else "text"
+        if len(keys) == 1:
+            # The server keeps the plan of this one; an array's it would make anew each time.
+            sql, parameter = query.format(keys=f"= %s::{kind}", mark="%s"), keys[0]
+        else:
+            sql = query.format(keys=f"= ANY(%s::{kind}[])", mark="%s")
+            parameter = array_literal(keys)
+        return list(connection.exec_driver_sql(sql, (parameter, *also)).fetchall())
+    rows: list[AnyRow] = []
+    for start in range(0, len(keys), _IN_SIZES[-1]):
+        chunk = tuple(keys[start : start + _IN_SIZES[-1]])
+        # Few lengths, so that SQLite finds its prepared statements again.
+        size = next(size for size in _IN_SIZES if size >= len(chunk))
+        sql = query.format(keys=f"IN ({', '.join('?' * size)})", mark="?")
+        padded = chunk + chunk[-1:] * (size - len(chunk))
+        rows.extend(connection.exec_driver_sql(sql, (*padded, *also)).fetchall())
+    return rows
+
+
+def array_literal(values: Sequence[Any]) -> str:
+    """A PostgreSQL array of bytes, text, numbers, truths or instants, as text."""
+    return "{" + ",".join(map(_element, values)) + "}"
+
+
+def _element(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    if isinstance(value, bytes):
+        return f'"\\\\x{value.hex()}"'
+    if isinstance(value, datetime):
+        return f'"{value.isoformat()}"'
+    return str(value)

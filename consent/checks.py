@@ -1,0 +1,196 @@
+"""May this happen now? One statement to the database, one pure decision.
+
+Nothing is cached: once a withdrawal is committed, the next check reads it, in this process and
+in every other. Reading writes nothing.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import Connection, Dialect, and_, bindparam, literal_column, select
+
+from consent.choices import fact_of
+from consent.errors import InvalidInstantError
+from consent.models import event as event_table
+from consent.models import state as state_table
+from consent.registers import Key, Register, bears_on, facts_of, fold
+from consent.states import parsed, read_bearing, read_registers
+from consent.subjects import Identifier, IdentifierKind, Reader, SubjectDirectory, SubjectRef
+from policies.decisions import NOBODY, Decision, Facts, decide
+from policies.model import PolicySet, Purpose
+from policies.vocabulary import ANY, Channel
+
+CLOCK_SKEW: Final = timedelta(seconds=60)
+"""How far ahead of ours a caller's clock may run before its `as_of` is refused."""
+
+_Shape: TypeAlias = tuple[IdentifierKind, tuple[str, ...], int, Dialect]
+"""What a check's statement depends on: kind of identifier, names of its binds, signals."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A statement compiled once, as text: compiling it anew would cost as much as asking it."""
+
+    sql: str
+    order: Sequence[str] | None
+    """The names of its parameters in their order, where the driver goes by position."""
+
+    def parameters(self, named: dict[str, Any]) -> Any:
+        """Its parameters as the driver takes them."""
+        return named if self.order is None else tuple(named[name] for name in self.order)
+
+
+class Checker:
+    """Answers checks from the registers, and past ones from the events."""
+
+    def __init__(
+        self,
+        read: Callable[[], AbstractContextManager[Connection]],
+        directory: SubjectDirectory,
+        policies: Callable[[], PolicySet],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._read = read
+        self._directory = directory
+        self._policies = policies
+        self._clock = clock
+        self._question = lru_cache(maxsize=64)(self._build_question)
+
+    def check(
+        self, subject: Identifier, purpose: str, channel: Channel, as_of: datetime | None = None
+    ) -> Decision:
+        """Decide for one person, now or as of a past instant.
+
+        As of an instant: with all that is known today of what had occurred by then.
+
+        Raises:
+            InvalidInstantError: `as_of` lies in the future.
+        """
+        now = self._clock()
+        policies = self._policies()
+        rule = policies.purpose(purpose)
+        if rule is None:
+            return decide(policies, purpose, channel, NOBODY, min(as_of or now, now))
+        with self._read() as connection:
+            if as_of is None:
+                facts = self._facts(connection, subject, rule, channel)
+            else:
+                now = self._past(as_of, now)
+                facts = self._past_facts(connection, subject, rule, channel, now)
+        return decide(policies, purpose, channel, facts, now)
+
+    def check_many(
+        self, subjects: Sequence[Identifier], purpose: str, channel: Channel
+    ) -> list[Decision]:
+        """Decide for many people, in their order."""
+        now = self._clock()
+        policies = self._policies()
+        rule = policies.purpose(purpose)
+        if rule is None:
+            return [decide(policies, purpose, channel, NOBODY, now)] * len(subjects)
+        with self._read() as connection:
+            refs = self._directory.find(connection, subjects)
+            known = list({ref for ref in refs if ref is not None})
+            registers = read_bearing(
+                connection, known, [rule.key, ANY, *sorted(rule.signals)], [channel.value, ANY]
+            )
+        silent = decide(policies, purpose, channel, Facts(known=True), now)
+        nobody = decide(policies, purpose, channel, NOBODY, now)
+        answers = {
+            ref: decide(policies, purpose, channel, facts_of(held, rule.signals), now)
+            for ref, held in registers.items()
+        }
+        return [nobody if ref is None else answers.get(ref, silent) for ref in refs]
+
+    def matrix(
+        self, reader: Reader, subject: SubjectRef, as_of: datetime | None = None
+    ) -> dict[tuple[str, Channel], Decision]:
+        """Every decision about one known person: purpose by channel."""
+        now = self._clock()
+        policies = self._policies()
+        if as_of is None:
+            held = [(key, one) for (_, key), one in read_registers(reader, [subject]).items()]
+        else:
+            now = self._past(as_of, now)
+            held = list(_folded(reader, subject, now).items())
+        return {
+            (rule.key, channel): decide(
+                policies, rule.key, channel, _facts_about(held, rule, channel), now
+            )
+            for rule in policies.purposes.values()
+            for channel in sorted(rule.channels, key=list(Channel).index)
+        }
+
+    def _past(self, as_of: datetime, now: datetime) -> datetime:
+        if as_of > now + CLOCK_SKEW:
+            raise InvalidInstantError("as_of lies in the future")
+        return min(as_of, now)
+
+    def _facts(
+        self, connection: Connection, subject: Identifier, rule: Purpose, channel: Channel
+    ) -> Facts:
+        located = self._directory.locator_values(subject)
+        shape = (subject.kind, tuple(located), len(rule.signals), connection.dialect)
+        question = self._question(shape)
+        signals = {f"signal_{n}": name for n, name in enumerate(sorted(rule.signals))}
+        asked = {**located, **signals, "purpose": rule.key, "channel": channel.value}
+        rows = connection.exec_driver_sql(question.sql, question.parameters(asked)).all()
+        if rows[0][0] is None:
+            return NOBODY
+        held = [row[1:] for row in rows if row[1] is not None]
+        return facts_of(((key, one) for _, key, one in parsed(connection, held)), rule.signals)
+
+    def _build_question(self, shape: _Shape) -> "_Question":
+        """The statement that asks for one person by one kind of identifier.
+
+        It gives one row at least: the person's ref or NULL, and the registers that bear on the
+        purpose and channel.
+        """
+        kind, _, signals, dialect = shape
+        person = select(self._directory.locator(kind).label("ref")).subquery("person")
+        held = state_table.c
+        heeded: list[Any] = [bindparam(f"signal_{n}") for n in range(signals)]
+        statement = select(person.c.ref, *held).select_from(
+            person.outerjoin(
+                state_table,
+                and_(
+                    held.subject_ref == person.c.ref,
+                    held.purpose.in_([bindparam("purpose"), *heeded, literal_column(f"'{ANY}'")]),
+                    held.channel.in_([bindparam("channel"), literal_column(f"'{ANY}'")]),
+                ),
+            )
+        )
+        compiled = statement.compile(dialect=dialect)
+        return _Question(str(compiled), compiled.positiontup)
+
+    def _past_facts(
+        self, reader: Reader, subject: Identifier, rule: Purpose, channel: Channel, now: datetime
+    ) -> Facts:
+        (ref,) = self._directory.find(reader, [subject])
+        if ref is None:
+            return NOBODY
+        return _facts_about(_folded(reader, ref, now).items(), rule, channel)
+
+
+def _facts_about(
+    registers: Iterable[tuple[Key, Register]], rule: Purpose, channel: Channel
+) -> Facts:
+    bearing = [
+        (key, register)
+        for key, register in registers
+        if bears_on(key, rule.key, channel.value, rule.signals)
+    ]
+    return facts_of(bearing, rule.signals)
+
+
+def _folded(reader: Reader, subject: SubjectRef, until: datetime) -> dict[Key, Register]:
+    said = event_table.c
+    told = [column for column in event_table.columns if column is not said.sealed]
+    rows = reader.execute(
+        select(*told).where(said.subject_ref == subject, said.occurred_at <= until)
+    )
+    return fold(fact_of(row) for row in rows)

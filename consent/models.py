@@ -1,0 +1,176 @@
+"""The tables of consent. No foreign key leaves this package.
+
+`consent_event` is at once a person's timeline, the change feed and the outbox: its `idx` is the
+position in the ledger, given under a lock, so it is ordered and without gaps. `consent_state`
+is a projection: the fold of the events, one register a row (`consent.registers`). Everything
+that grows with people carries `subject_ref`.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+)
+from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy.schema import DDL
+
+from consent.columns import Bytes, Ref, UtcDateTime
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LogTables:
+    """Where one Merkle log is kept. Trusted for nothing: `consent.ledger.verify` recomputes it."""
+
+    entry: Table
+    """One leaf a row. UPDATE and DELETE are refused by trigger."""
+    tile: Table
+    """Full tiles of 256 hashes. UPDATE and DELETE are refused by trigger."""
+    head: Table
+    """One row: size and frontier. Its lock orders all appends."""
+
+    @property
+    def append_only(self) -> tuple[Table, Table]:
+        """The tables that triggers must protect."""
+        return self.entry, self.tile
+
+
+def log_tables(name: str, into: MetaData) -> LogTables:
+    """The three tables of a Merkle log called `name`."""
+    tables = LogTables(
+        entry=Table(
+            f"{name}_entry",
+            into,
+            Column("idx", BigInteger, primary_key=True, autoincrement=False),
+            Column("id", Ref, nullable=False, unique=True),
+            Column("leaf", Bytes, nullable=False),
+            Column("leaf_hash", Bytes, nullable=False),
+        ),
+        tile=Table(
+            f"{name}_tile",
+            into,
+            Column("level", Integer, primary_key=True, autoincrement=False),
+            Column("n", BigInteger, primary_key=True, autoincrement=False),
+            Column("data", Bytes, nullable=False),
+        ),
+        head=Table(
+            f"{name}_head",
+            into,
+            Column("id", Integer, primary_key=True, autoincrement=False),
+            Column("size", BigInteger, nullable=False),
+            Column("frontier", Bytes, nullable=False),
+            CheckConstraint("id = 1", name="one_row"),
+        ),
+    )
+    for table in tables.append_only:
+        _protect(table)
+    return tables
+
+
+def _protect(table: Table) -> None:
+    """Make the database refuse to UPDATE or DELETE rows of `table` wherever it is created."""
+    for dialect in ("sqlite", "postgresql"):
+        for statement in append_only_ddl(table.name, dialect):
+            ddl = DDL(statement)  # type: ignore[no-untyped-call]
+            sqlalchemy_event.listen(table, "after_create", ddl.execute_if(dialect=dialect))
+
+
+def append_only_ddl(table: str, dialect: str) -> list[str]:
+    """The statements that make a table append-only on that engine."""
+    if dialect == "sqlite":
+        return [
+            f"CREATE TRIGGER {table}_refuses_{verb} BEFORE {verb.upper()} ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+            for verb in ("update", "delete")
+        ]
+    function = f"{table}_refuse"
+    return [
+        (
+            f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql "
+            f"AS $$ BEGIN RAISE EXCEPTION '{table} is append-only'; END $$"
+        ),
+        (
+            f"CREATE TRIGGER {table}_refuses_change BEFORE UPDATE OR DELETE ON {table} "
+            f"FOR EACH ROW EXECUTE FUNCTION {function}()"
+        ),
+        (
+            f"CREATE TRIGGER {table}_refuses_truncate BEFORE TRUNCATE ON {table} "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
+        ),
+    ]
+
+
+ledger = log_tables("ledger", metadata)
+
+event = Table(
+    "consent_event",
+    metadata,
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Ref, nullable=False, unique=True),
+    Column("subject_ref", Ref, nullable=False),
+    Column("type", Ref, nullable=False),
+    Column("purpose", Ref, nullable=False),
+    Column("channel", Ref, nullable=False),
+    Column("state", Ref, nullable=False),
+    Column("occurred_at", UtcDateTime, nullable=False),
+    Column("recorded_at", UtcDateTime, nullable=False),
+    Column("notice", Text),
+    Column("notice_version", Text),
+    Column("ends_at", UtcDateTime),
+    Column("confirms", Ref),
+    Column("confirmed_at", UtcDateTime),
+    Column("child_without_authority", Boolean, nullable=False),
+    Column("sealed", Bytes, nullable=False),
+    Index("ix_consent_event_subject_ref_idx", "subject_ref", "idx"),
+)
+"""What was recorded about a person, with the disclosures sealed under the person's key."""
+
+state = Table(
+    "consent_state",
+    metadata,
+    Column("subject_ref", Ref, nullable=False),
+    Column("purpose", Ref, nullable=False),
+    Column("channel", Ref, nullable=False),
+    Column("type", Ref, nullable=False),
+    Column("state", Ref, nullable=False),
+    Column("event_id", Ref, nullable=False),
+    Column("idx", BigInteger, nullable=False),
+    Column("occurred_at", UtcDateTime, nullable=False),
+    Column("first_granted_at", UtcDateTime),
+    Column("confirmed_at", UtcDateTime),
+    Column("ends_at", UtcDateTime),
+    Column("notice", Text),
+    Column("notice_version", Text),
+    Column("child_without_authority", Boolean, nullable=False),
+    PrimaryKeyConstraint("subject_ref", "purpose", "channel", "type"),
+    Index("ix_consent_state_idx", "idx"),
+)
+"""The register of each person, purpose, channel and type: what a check reads."""
+
+idempotency = Table(
+    "consent_idempotency",
+    metadata,
+    Column("key", Ref, primary_key=True),
+    Column("body_hash", Bytes, nullable=False),
+    Column("subject_ref", Ref, nullable=False, index=True),
+    Column("events", Text, nullable=False),
+    Column("used_at", UtcDateTime, nullable=False, index=True),
+)
+"""Answers already given to a writer's `Idempotency-Key`, kept 24 hours."""
