@@ -1,0 +1,1 @@
+"""Who may do what here: accounts, their sessions, API keys, and the guard before every endpoint."""

@@ -1,0 +1,1 @@
+"""What operators did: a second Merkle log, which nobody can rewrite unnoticed."""

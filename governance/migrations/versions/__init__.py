@@ -1,0 +1,1 @@
+"""One module a step, `vNNNN_what_it_does.py`, never changed once it was released."""
