@@ -1,0 +1,196 @@
+"""The composition root: one Flask app out of the surfaces that a deployment wants.
+
+`create_app` puts together what `admin_ui.services` constructed: the API of consent, its
+documentation, and the console. Every response carries the security headers; every error of the
+API is a problem document; every endpoint carries a label, or the app refuses to start. It lives
+in this package because this is the last word of the sentence, also for deployments without a UI.
+"""
+
+import secrets
+from collections.abc import Collection
+from enum import StrEnum
+from http import HTTPStatus
+from importlib.metadata import version
+from threading import BoundedSemaphore
+from typing import Final, cast
+
+import structlog
+from flask import Flask, Response, g, request
+from flask_wtf.csrf import CSRFProtect
+from sqlalchemy.exc import OperationalError
+from werkzeug.exceptions import (
+    HTTPException,
+    InternalServerError,
+    ServiceUnavailable,
+    TooManyRequests,
+)
+
+from admin_ui import documentation
+from admin_ui.console import surface as console
+from admin_ui.services import Services
+from consent.api import changes, checks, choices, log, receipts
+from consent.api.context import ConsentApi
+from consent.api.problems import Problem, problem_of_http, register_problems, wants_problem
+from governance.access.guard import Guard, SessionCookie
+from governance.access.principal import Principal
+from governance.errors import DatabaseError
+from policies.permissions import Permission
+
+_API: Final = [one.blueprint for one in (checks, choices, changes, receipts, log)]
+
+MAX_BODY: Final = 64 * 1024
+"""Bytes in a body, where a view does not allow more."""
+
+
+class Surface(StrEnum):
+    """A part that may be deployed alone."""
+
+    API = "api"
+    CONSOLE = "console"
+
+
+def create_app(services: Services, surfaces: Collection[Surface] = tuple(Surface)) -> Flask:
+    """Put the app together.
+
+    Raises:
+        UnlabelledEndpointError: a view does not say who may call it.
+    """
+    app = Flask(__name__)
+    settings = services.settings
+    app.config.update(
+        SECRET_KEY=settings.signing_secret(),
+        MAX_CONTENT_LENGTH=MAX_BODY,
+        SESSION_COOKIE_NAME="tutela_form",
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=settings.url.startswith("https://"),
+        WTF_CSRF_TIME_LIMIT=None,
+    )
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.merge_slashes = False  # each address has one spelling; others are not found
+    services.put_on(app)
+    register_problems(app)
+    _keep_threads(app, settings.threads)
+    csrf = CSRFProtect(app)
+    if Surface.API in surfaces:
+        _add_api(app, services, csrf)
+    guard = Guard(
+        app,
+        services.api_keys,
+        services.sessions,
+        cookie=SessionCookie(secure=settings.url.startswith("https://")),
+        public={"static": "style sheets, scripts and pictures of our own"},
+    )
+    if Surface.CONSOLE in surfaces:
+        console.register(app, guard)
+        if Surface.API in surfaces:
+            app.register_blueprint(documentation.pages)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(OperationalError, _unavailable)
+    app.register_error_handler(DatabaseError, _unavailable)
+    app.register_error_handler(Exception, _unexpected)
+    app.after_request(_secure)
+    guard.check_labels(app)
+    return app
+
+
+def _keep_threads(app: Flask, threads: int) -> None:
+    """Let forms hold half of the threads at most, for they are read before anyone knows whose.
+
+    A body may come as slowly as its sender likes, and a password takes its time to be looked at.
+    Calls of the API are authenticated before their bodies are read.
+    """
+    seats = BoundedSemaphore(max(1, threads // 2))
+
+    def take() -> None:
+        if request.method == "POST" and not wants_problem():
+            if not seats.acquire(blocking=False):
+                raise TooManyRequests
+            g.seat = seats
+
+    def give_back(_: BaseException | None) -> None:
+        if g.pop("seat", None) is not None:
+            seats.release()
+
+    app.before_request(take)
+    app.teardown_request(give_back)
+
+
+def _add_api(app: Flask, services: Services, csrf: CSRFProtect) -> None:
+    ConsentApi(
+        read=services.database.read,
+        snapshot=services.database.snapshot,
+        clock=services.clock,
+        policies=services.policies,
+        directory=services.directory,
+        checker=services.checker,
+        writer=services.writer,
+        receipts=services.receipts,
+        log=services.log,
+        notary=services.notary,
+        actor=lambda: str(_principal().actor),
+        may=lambda permission: _principal().may(Permission(permission)),
+        long_polls=BoundedSemaphore(services.settings.threads // 2),
+    ).put_on(app)
+    for blueprint in documentation.register(app, _API, version("tutela")):
+        csrf.exempt(blueprint)  # API keys travel in a header that no foreign page can send
+
+
+def _principal() -> Principal:
+    return cast(Principal, g.principal)
+
+
+def _http_error(error: HTTPException) -> Response:
+    if wants_problem():
+        return problem_of_http(error).response()
+    return console.error_page(error)
+
+
+def _unavailable(error: Exception) -> Response:
+    """The database cannot be reached, or was busy for too long: worth another try later."""
+    structlog.get_logger().error("database unavailable", endpoint=request.endpoint, exc_info=error)
+    if wants_problem():
+        return Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "DATABASE_UNAVAILABLE",
+            "The database did not answer. What was sent may have been recorded or not: send it "
+            "again, under the same Idempotency-Key if it had one.",
+            headers={"Retry-After": "5"},
+        ).response()
+    return console.error_page(ServiceUnavailable())
+
+
+def _unexpected(error: Exception) -> Response:
+    """Whatever nobody expected: logged by place, answered with a reference, never explained."""
+    reference = secrets.token_hex(4)
+    structlog.get_logger().error(
+        "request failed", reference=reference, endpoint=request.endpoint, exc_info=error
+    )
+    if wants_problem():
+        return Problem(
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            "INTERNAL_ERROR",
+            f"What was sent may have been carried out or not. Operators find it as {reference}.",
+        ).response()
+    return console.error_page(InternalServerError(), reference)
+
+
+_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+
+
+def _secure(response: Response) -> Response:
+    if "X-Content-Type-Options" not in response.headers:  # the API's own answers have theirs
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+    return response

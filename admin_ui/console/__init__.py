@@ -1,0 +1,1 @@
+"""The officers' console: pages rendered on the server, which work without JavaScript."""

@@ -1,0 +1,71 @@
+"""Looks at an installation and says what is wrong, without changing anything of it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from admin_ui.settings import Settings
+from consent.errors import ConsentError
+from governance.errors import GovernanceError
+from policies.errors import PolicyError
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    good: bool
+    says: str
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Settings, database, keyring, policies, ledger; ends early where the rest needs what fails."""
+    return list(_examine(settings))
+
+
+def _examine(settings: Settings) -> Iterator[Finding]:
+    objections = settings.objections()
+    yield Finding("settings", not objections, "; ".join(objections) or f"mode {settings.mode}")
+    if not settings.data_dir.is_dir():
+        yield Finding("data directory", good=False, says="missing; `tutela serve` makes it")
+        return
+    database = _look("database", lambda: _revision(settings))
+    yield database
+    if database.good:
+        yield _look("keyring, policies and ledger", lambda: _opened(settings))
+
+
+def _look(what: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, good=True, says=look())
+    except (GovernanceError, ConsentError, PolicyError) as error:
+        return Finding(what, good=False, says=str(error))
+
+
+def _revision(settings: Settings) -> str:
+    from governance.database import Database
+    from governance.errors import SchemaError
+    from governance.migrations import runner
+
+    database = Database.open(settings.database, pool_size=1)
+    try:
+        found = runner.current(database)
+    finally:
+        database.dispose()
+    if found != runner.head():
+        raise SchemaError(f"at revision {found}, not {runner.head()}; run `tutela migrate`")
+    return f"at revision {found}"
+
+
+def _opened(settings: Settings) -> str:
+    from admin_ui.services import build
+
+    services = build(settings)
+    try:
+        with services.database.read() as reader:
+            size = services.log.frontier(reader).size
+        return (
+            f"{len(services.policies().purposes)} purposes, {size} entries, {services.signer.name}"
+        )
+    finally:
+        services.close()

@@ -1,0 +1,66 @@
+"""The service's own scheduled jobs: the ledger verifies itself, and what has expired is removed."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import delete
+
+from admin_ui.verification import verification_job
+from consent.choices import IDEMPOTENCY_KEPT
+from consent.models import idempotency
+from governance.access import throttle
+from governance.jobs import runs
+from governance.jobs.job import Job, JobContext, Result
+from governance.jobs.runner import JobRunner
+from governance.jobs.schedule import Every
+
+if TYPE_CHECKING:
+    from admin_ui.services import Services
+
+HOUSEKEEPING: Final = "service.housekeeping"
+RUNS_KEPT: Final = timedelta(days=400)
+"""So that a year's verifications can be shown."""
+
+
+def job_runner(services: "Services") -> JobRunner:
+    """A runner of all jobs, not yet started."""
+    return JobRunner(services.database, services.clock, jobs(services))
+
+
+def jobs(services: "Services") -> list[Job]:
+    """What runs on a schedule, the same on every node."""
+    return [
+        verification_job(services),
+        Job(
+            HOUSEKEEPING, Every(timedelta(hours=1), timedelta(minutes=17)), _Housekeeping(services)
+        ),
+    ]
+
+
+class _Housekeeping:
+    """Removes what is kept for a time: idempotency keys, ended sessions, old failed logins, the
+    history of jobs; makes the keys of the coming month; signs what operators did.
+    """
+
+    def __init__(self, services: "Services") -> None:
+        self._services = services
+
+    def __call__(self, context: JobContext) -> Result:
+        now = context.clock()
+        self._services.keyring.prepare(context.database, now)
+        self._services.operator_notary.certify()
+        with context.database.begin() as session:
+            gone = session.execute(
+                delete(idempotency)
+                .where(idempotency.c.used_at < now - IDEMPOTENCY_KEPT)
+                .returning(idempotency.c.key)
+            ).all()
+            attempts = throttle.remove_old(session, now)
+            finished = runs.remove_finished(session, now - RUNS_KEPT)
+            sessions = self._services.sessions.remove_expired(session, now)
+        return {
+            "idempotency_keys": len(gone),
+            "login_attempts": attempts,
+            "runs": finished,
+            "sessions": sessions,
+        }
