@@ -113,13 +113,17 @@ def read_body(limit: int) -> bytes:
     """The request's body as bytes, at most `limit` of them.
 
     Raises:
-        Problem: 413 where it is longer.
+        Problem: 413 where it is longer, 400 where the connection broke off before its end.
     """
     # One byte more: of a body that comes in chunks, as much is read and no error raised.
     request.max_content_length = limit + 1
     body = request.get_data()
     if len(body) > limit:
         raise RequestEntityTooLarge
+    # The server ends what a broken connection sent as if it were whole. Of chunks, only the
+    # JSON itself tells: a document that closes what it opened was sent to its end.
+    if request.content_length not in (None, len(body)):
+        raise _malformed("BODY_INCOMPLETE", "The body is shorter than its Content-Length.")
     return body
 
 
