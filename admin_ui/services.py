@@ -146,7 +146,7 @@ def build(
     directory, cipher = Directory(keyring), PersonCipher(keyring)
     signer = open_signer(database, provider, settings.log_origin, clock())
     log = MerkleLog(ledger)
-    checkpoints = SqlCheckpointStore(store.begin, store.read)
+    checkpoints = SqlCheckpointStore(store.begin, store.at_once, store.read)
     notary = Notary(log, signer, checkpoints, database.read, clock)
     recorder = Recorder(log, directory, cipher, lambda: policy_set, notary.admit)
     access = AccessSettings(

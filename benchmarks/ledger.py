@@ -191,4 +191,4 @@ def _sign(database: Database, store_url: str) -> None:
 
 def _checkpoints(url: str) -> SqlCheckpointStore:
     store = Database.open(url)
-    return SqlCheckpointStore(store.begin, store.read)
+    return SqlCheckpointStore(store.begin, store.at_once, store.read)

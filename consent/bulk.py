@@ -29,23 +29,72 @@ def connection_of(reader: Reader) -> Connection:
 # --- writing -----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows for one table, their values in its column order.
+
+    With `key`, a row replaces every other column of the row that has the same key; no two rows of
+    one write may then share it.
+    """
+
+    table: Table
+    values: Sequence[tuple[Any, ...]]
+    key: tuple[str, ...] = ()
+
+
 def insert(session: Session, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert rows whose values stand in the table's column order.
 
     Raises:
         sqlalchemy.exc.IntegrityError: a row breaks a constraint; nothing of the call is kept.
     """
-    _run(session, rows, table, ())
+    write(session, [Rows(table, rows)])
 
 
 def upsert(
     session: Session, table: Table, rows: Sequence[tuple[Any, ...]], key: tuple[str, ...]
 ) -> None:
-    """Insert rows, or replace every other column of the row that has the same `key`.
+    """Insert rows, or replace every other column of the row that has the same `key`."""
+    write(session, [Rows(table, rows, key)])
 
-    No two rows of one call may share a key.
+
+def write(
+    session: Session, writes: Sequence[Rows], then: str = "", values: tuple[Any, ...] = ()
+) -> list[AnyRow]:
+    """Write into several tables, then run a statement: on PostgreSQL all in one round trip.
+
+    The parts must not depend on each other: none sees what another wrote.
+
+    Args:
+        session: the unit of work.
+        writes: rows by table; each table once.
+        then: an UPDATE … RETURNING with a `{mark}` for each of its values.
+        values: those values, as the driver takes them.
+
+    Returns:
+        The rows that `then` returned.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: a row breaks a constraint; nothing of the call is kept.
     """
-    _run(session, rows, table, key)
+    writes = [one for one in writes if one.values]
+    connection = session.connection()
+    dialect = connection.dialect
+    parts = [(_statement(one.table, one.key, dialect), one.values) for one in writes]
+    if dialect.name == "postgresql":
+        forms = tuple(part.one if len(rows) == 1 else part.many for part, rows in parts)
+        parameters = [value for part, rows in parts for value in _packed(part, rows)]
+        sql = _together(forms, then)
+        if not sql:
+            return []
+        result = connection.exec_driver_sql(sql, (*parameters, *values))
+        return list(result.fetchall()) if then else []
+    for part, rows in parts:
+        columns = _columns(part, rows)
+        connection.exec_driver_sql(part.one, list(zip(*columns, strict=True)))
+    if not then:
+        return []
+    return list(connection.exec_driver_sql(then.format(mark="?"), values).fetchall())
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +106,25 @@ class _Statement:
     processors: tuple[Callable[[Any], Any] | None, ...]
 
 
-def _run(
-    session: Session, rows: Sequence[tuple[Any, ...]], table: Table, key: tuple[str, ...]
-) -> None:
-    if not rows:
-        return
-    connection = session.connection()
-    statement = _statement(table, key, connection.dialect)
-    columns = [
+def _columns(statement: _Statement, rows: Sequence[tuple[Any, ...]]) -> list[Sequence[Any]]:
+    return [
         column if process is None else [process(value) for value in column]
         for column, process in zip(zip(*rows, strict=True), statement.processors, strict=True)
     ]
-    if len(rows) == 1:
-        connection.exec_driver_sql(statement.one, tuple(column[0] for column in columns))
-    elif connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(statement.many, tuple(map(array_literal, columns)))
-    else:
-        connection.exec_driver_sql(statement.many, list(zip(*columns, strict=True)))
+
+
+def _packed(statement: _Statement, rows: Sequence[tuple[Any, ...]]) -> list[Any]:
+    columns = _columns(statement, rows)
+    return [column[0] if len(rows) == 1 else array_literal(column) for column in columns]
+
+
+@lru_cache(maxsize=256)
+def _together(forms: tuple[str, ...], then: str) -> str:
+    """One statement that does all of it: the last part, with the others before it as CTEs."""
+    *first, last = (*forms, then.format(mark="%s")) if then else forms or ("",)
+    if not first:
+        return last
+    return f"WITH {', '.join(f'w{n} AS ({one})' for n, one in enumerate(first))} {last}"
 
 
 @lru_cache(maxsize=64)

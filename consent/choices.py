@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from uuid_utils import uuid7
 
 from consent import bulk
+from consent.bulk import Rows
 from consent.errors import (
     ChannelNotCoveredError,
     ConsentError,
@@ -37,7 +38,7 @@ from consent.models import event as event_table
 from consent.models import idempotency as idempotency_table
 from consent.models import ledger
 from consent.registers import Event, Key, Register, merge, register_of
-from consent.states import read_registers, write_registers
+from consent.states import read_registers, rows_of
 from consent.subjects import EvidenceCipher, Identifier, SubjectDirectory, SubjectRef
 from policies.model import PolicySet
 from policies.vocabulary import ANY, CONFIRMED, Channel, ChoiceState, EventType, MarkState
@@ -463,46 +464,20 @@ class Recorder:
         self._admit(head)
         held = read_registers(session, [one.wanted.subject for one in drafts])
         drafts = self._in_effect_at_once(session, drafts, held, now)
+        events = [_event_row(one, idx, now) for idx, one in enumerate(drafts, head.size)]
         appended = self._log.append(
-            session, head, [(one.wanted.new.id, one.leaf) for one in drafts]
+            session,
+            head,
+            [(one.wanted.new.id, one.leaf) for one in drafts],
+            also=[Rows(event_table, events), rows_of(_changed(drafts, held, head.size))],
         )
         batch.appended = appended
-        bulk.insert(
-            session,
-            event_table,
-            [_event_row(one, idx, now) for idx, one in enumerate(drafts, head.size)],
-        )
-        self._project(session, drafts, held, head.size)
         return {
             one.wanted.new.id: RecordedEvent(one.wanted.new.id, idx, leaf_hash)
             for (idx, one), leaf_hash in zip(
                 enumerate(drafts, head.size), appended.leaf_hashes, strict=True
             )
         }
-
-    def _project(
-        self,
-        session: Session,
-        drafts: Sequence[_Drafted],
-        before: Mapping[tuple[SubjectRef, Key], Register],
-        first: int,
-    ) -> None:
-        """Fold the new events into the registers. The head's lock makes read and write one."""
-        after: dict[tuple[SubjectRef, Key], Register] = {}
-        for idx, one in enumerate(drafts, first):
-            event = _fact(one, idx)
-            place = one.wanted.subject, event.key
-            merged = merge(after.get(place) or before.get(place), event)
-            if merged is not None:
-                after[place] = merged
-        write_registers(
-            session,
-            (
-                (subject, key, register)
-                for (subject, key), register in after.items()
-                if before.get((subject, key)) != register
-            ),
-        )
 
     def _keep_idempotency(
         self,
@@ -564,6 +539,22 @@ def _fact(one: _Drafted, idx: int) -> Event:
         ),
         confirms=new.confirms,
     )
+
+
+def _changed(
+    drafts: Sequence[_Drafted], held: Mapping[tuple[SubjectRef, Key], Register], first: int
+) -> Iterator[tuple[SubjectRef, Key, Register]]:
+    """The registers after the new events, where they differ from those held before."""
+    after: dict[tuple[SubjectRef, Key], Register] = {}
+    for idx, one in enumerate(drafts, first):
+        event = _fact(one, idx)
+        place = one.wanted.subject, event.key
+        merged = merge(after.get(place) or held.get(place), event)
+        if merged is not None:
+            after[place] = merged
+    for (subject, key), register in after.items():
+        if held.get((subject, key)) != register:
+            yield subject, key, register
 
 
 def _newest_instants(

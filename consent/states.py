@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy.orm import Session
 
 from consent import bulk
-from consent.bulk import connection_of, select_by_keys
+from consent.bulk import Rows, connection_of, select_by_keys
 from consent.columns import UtcDateTime
 from consent.models import state as state_table
 from consent.registers import Key, Register
@@ -48,6 +48,11 @@ def write_registers(
     session: Session, registers: Iterable[tuple[SubjectRef, Key, Register]]
 ) -> None:
     """Insert or replace registers; no key twice in one call."""
+    bulk.write(session, [rows_of(registers)])
+
+
+def rows_of(registers: Iterable[tuple[SubjectRef, Key, Register]]) -> Rows:
+    """Registers as rows to insert or to replace; no key twice in one call."""
     rows = [
         (
             subject,
@@ -65,7 +70,7 @@ def write_registers(
         )
         for subject, key, register in registers
     ]
-    bulk.upsert(session, state_table, rows, key=COLUMNS[:4])
+    return Rows(state_table, rows, key=COLUMNS[:4])
 
 
 def parsed(

@@ -78,7 +78,9 @@ class Database:
         self._writer: int | None = None
         if self.dialect == "sqlite":
             self._snapshots = engine.execution_options(**{_BEGIN: "DEFERRED"})
+            self._direct = engine.execution_options(**{_BEGIN: ""})
         else:
+            self._direct = engine.execution_options(isolation_level="AUTOCOMMIT")
             self._snapshots = engine.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
@@ -137,6 +139,20 @@ class Database:
         every result before the next statement, so that none keeps an old snapshot alive.
         """
         return _Read(self._reader, self._idle)
+
+    @contextmanager
+    def at_once(self) -> Iterator[Connection]:
+        """A connection on which each statement is a unit of work, durable when it returns.
+
+        Raises:
+            DatabaseError: as `begin`.
+        """
+        if self.dialect == "postgresql":
+            with self._direct.connect() as connection:
+                yield connection
+            return
+        with self._turn(), self._direct.connect() as connection:
+            yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
@@ -284,8 +300,8 @@ def _sqlite_engines(url: URL, pool_size: int) -> tuple[Engine, Engine]:
         connection.execute("PRAGMA query_only=ON").close()
 
     def begin(connection: Connection) -> None:
-        mode = connection.get_execution_options().get(_BEGIN, "IMMEDIATE")
-        connection.exec_driver_sql(f"BEGIN {mode}")
+        if mode := connection.get_execution_options().get(_BEGIN, "IMMEDIATE"):
+            connection.exec_driver_sql(f"BEGIN {mode}")
 
     engine = _engine(url, pool_size)
     reader = _engine(url, pool_size, pool_reset_on_return=None)

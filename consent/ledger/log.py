@@ -11,10 +11,10 @@ of an entry.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, select, text, update
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from consent import bulk
+from consent.bulk import Rows, write
 from consent.errors import LedgerError
 from consent.ledger.proofs import HashReader
 from consent.ledger.tiles import TILE_HEIGHT, TILE_WIDTH, TilePath, bundle, new_full_tiles
@@ -60,10 +60,8 @@ class MerkleLog:
             "ON CONFLICT DO NOTHING"
         )
         self._move_head = (
-            update(tables.head)
-            .where(head.id == 1, head.size == bindparam("old_size"))
-            .values(size=bindparam("new_size"), frontier=bindparam("new_frontier"))
-            .returning(head.size)
+            f"UPDATE {tables.head.name} SET size = {{mark}}, frontier = {{mark}} "  # noqa: S608 - our own table
+            "WHERE id = 1 AND size = {mark} RETURNING size"
         )
 
     def lock(self, session: Session) -> Frontier:
@@ -81,9 +79,15 @@ class MerkleLog:
         return _EMPTY if row is None else Frontier.from_bytes(row.size, row.frontier)
 
     def append(
-        self, session: Session, before: Frontier, entries: Sequence[tuple[str, bytes]]
+        self,
+        session: Session,
+        before: Frontier,
+        entries: Sequence[tuple[str, bytes]],
+        also: Sequence[Rows] = (),
     ) -> Appended:
         """Add (id, leaf bytes) pairs behind `before`, which `lock` returned in this transaction.
+
+        `also` goes with them in the same round trip.
 
         Raises:
             LedgerError: the head moved since it was locked.
@@ -91,26 +95,20 @@ class MerkleLog:
         """
         hashes: list[bytes] = [leaf_hash(leaf) for _, leaf in entries]
         after = before.append(hashes)
-        bulk.insert(
+        rows = [
+            (idx, entry_id, leaf, hashed)
+            for idx, ((entry_id, leaf), hashed) in enumerate(
+                zip(entries, hashes, strict=True), before.size
+            )
+        ]
+        tiles = self._full_tiles(session, before.size, hashes)
+        moved = write(
             session,
-            self.tables.entry,
-            [
-                (idx, entry_id, leaf, hashed)
-                for idx, ((entry_id, leaf), hashed) in enumerate(
-                    zip(entries, hashes, strict=True), before.size
-                )
-            ],
-        )
-        bulk.insert(session, self.tables.tile, self._full_tiles(session, before.size, hashes))
-        moved = session.connection().execute(
+            [Rows(self.tables.entry, rows), Rows(self.tables.tile, tiles), *also],
             self._move_head,
-            {
-                "old_size": before.size,
-                "new_size": after.size,
-                "new_frontier": after.to_bytes(),
-            },
+            (after.size, after.to_bytes(), before.size),
         )
-        if moved.one_or_none() is None:
+        if not moved:
             raise LedgerError("the ledger's head moved while it was locked")
         return Appended(before, after, hashes)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from sqlalchemy import BigInteger, Column, MetaData, Table, Text, bindparam, select, update
+from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, Text, bindparam, select
 from sqlalchemy import insert as insert_into
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -84,14 +84,8 @@ _NEWEST = select(_last.c.size, _last.c.root, _last.c.note).where(
     _last.c.origin == bindparam("origin")
 )
 _REPLACE = (
-    update(_last)
-    .where(
-        _last.c.origin == bindparam("of"),
-        _last.c.size == bindparam("old_size"),
-        _last.c.root == bindparam("old_root"),
-    )
-    .values(size=bindparam("size"), root=bindparam("root"), note=bindparam("note"))
-    .returning(_last.c.size)
+    "UPDATE last_signed SET size = {mark}, root = {mark}, note = {mark} "
+    "WHERE origin = {mark} AND size = {mark} AND root = {mark} RETURNING size"
 )
 
 
@@ -100,15 +94,18 @@ class SqlCheckpointStore:
 
     Args:
         begin: opens a durable unit of work there.
+        at_once: opens a connection there on which each statement is durable when it returns.
         read: opens a connection for one statement there.
     """
 
     def __init__(
         self,
         begin: Callable[[], AbstractContextManager[Session]],
+        at_once: Callable[[], AbstractContextManager[Connection]],
         read: Callable[[], AbstractContextManager[Reader]],
     ) -> None:
         self._begin = begin
+        self._at_once = at_once
         self._read = read
         self._kept_at: dict[str, datetime] = {}
         with begin() as session:
@@ -122,28 +119,25 @@ class SqlCheckpointStore:
 
     def swap(self, origin: str, expected: Signed | None, new: Signed, now: datetime) -> bool:
         """Replace `expected` by `new` if nobody did meanwhile."""
+        keeps = self._due(origin, now) and (expected is None or expected.size < new.size)
+        if expected is not None and not keeps:
+            with self._at_once() as connection:
+                return _replaced(connection, origin, expected, new)
         try:
             with self._begin() as session:
-                return self._swap(session, origin, expected, new, now)
+                connection = session.connection()
+                values = {"origin": origin, "size": new.size, "root": new.root, "note": new.note}
+                if expected is None:
+                    connection.execute(insert_into(_last).values(**values))
+                elif not _replaced(connection, origin, expected, new):
+                    return False
+                if keeps:
+                    connection.execute(insert_into(_kept).values(**values, signed_at=now))
+                return True
         except IntegrityError:
             if expected is not None:
                 raise  # the store contradicts itself; to try again would never end
             return False  # another node was first of all
-
-    def _swap(
-        self, session: Session, origin: str, expected: Signed | None, new: Signed, now: datetime
-    ) -> bool:
-        values = {"size": new.size, "root": new.root, "note": new.note}
-        connection = session.connection()
-        if expected is None:
-            connection.execute(insert_into(_last).values(origin=origin, **values))
-        else:
-            old = {"of": origin, "old_size": expected.size, "old_root": expected.root}
-            if connection.execute(_REPLACE, {**old, **values}).one_or_none() is None:
-                return False
-        if self._due(origin, now) and (expected is None or expected.size < new.size):
-            connection.execute(insert_into(_kept).values(origin=origin, signed_at=now, **values))
-        return True
 
     def _due(self, origin: str, now: datetime) -> bool:
         kept_at = self._kept_at.get(origin)
@@ -162,6 +156,12 @@ class SqlCheckpointStore:
                 .limit(limit)
             ).all()
         return [Signed(*row) for row in rows]
+
+
+def _replaced(connection: Connection, origin: str, expected: Signed, new: Signed) -> bool:
+    sql = _REPLACE.format(mark="?" if connection.dialect.name == "sqlite" else "%s")
+    values = (new.size, new.root, new.note, origin, expected.size, expected.root)
+    return connection.exec_driver_sql(sql, values).one_or_none() is not None
 
 
 class Notary:

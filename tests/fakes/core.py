@@ -103,7 +103,7 @@ def open_core(url: str, folder: Path, clock: FrozenClock, *, create: bool = True
     directory, cipher = Directory(keyring), PersonCipher(keyring)
     signer = open_signer(database, provider, "example.com/log", clock())
     log = MerkleLog(ledger)
-    checkpoints = SqlCheckpointStore(store.begin, store.read)
+    checkpoints = SqlCheckpointStore(store.begin, store.at_once, store.read)
     notary = Notary(log, signer, checkpoints, database.read, clock)
     recorder = Recorder(log, directory, cipher, lambda: policy_set, notary.admit)
     try:

@@ -115,7 +115,7 @@ def lab(database_url: str, tmp_path: Path, clock: FrozenClock) -> Iterator[Lab]:
     with database.begin() as session:
         metadata.create_all(session.connection())
     memory = Database.open(f"sqlite:///{tmp_path / 'store.db'}", pool_size=2)
-    store = SqlCheckpointStore(memory.begin, memory.read)
+    store = SqlCheckpointStore(memory.begin, memory.at_once, memory.read)
     notary = Notary(log, SIGNER, store, database.read, clock)
     yield Lab(database, store, memory, log, clock, notary)
     database.dispose()

@@ -34,7 +34,7 @@ def grown(sizes: list[int]) -> Iterator[tuple[Database, SqlCheckpointStore]]:
         memory = Database.open(f"sqlite:///{Path(folder) / 'store.db'}", pool_size=2)
         with database.begin() as session:
             metadata.create_all(session.connection())
-        store = SqlCheckpointStore(memory.begin, memory.read)
+        store = SqlCheckpointStore(memory.begin, memory.at_once, memory.read)
         clock = FrozenClock()
         notary = Notary(log, SIGNER, store, database.read, clock)
         for size in sizes:
