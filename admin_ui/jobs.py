@@ -10,9 +10,11 @@ from consent.choices import IDEMPOTENCY_KEPT
 from consent.models import idempotency
 from governance.access import throttle
 from governance.jobs import runs
+from governance.jobs.courier import Couriers, Round
 from governance.jobs.job import Job, JobContext, Result
 from governance.jobs.runner import JobRunner
 from governance.jobs.schedule import Every
+from governance.outbound import mail
 
 if TYPE_CHECKING:
     from admin_ui.services import Services
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 HOUSEKEEPING: Final = "service.housekeeping"
 RUNS_KEPT: Final = timedelta(days=400)
 """So that a year's verifications can be shown."""
+RECEIPTS_KEPT: Final = timedelta(days=400)
+"""How long it can be told that a mail was sent."""
 
 
 def job_runner(services: "Services") -> JobRunner:
@@ -37,9 +41,15 @@ def jobs(services: "Services") -> list[Job]:
     ]
 
 
+def couriers(services: "Services") -> Couriers:
+    """What delivers mails, not yet started."""
+    return Couriers([Round("mail", services.mail_delivery, threads=2)])
+
+
 class _Housekeeping:
     """Removes what is kept for a time: idempotency keys, ended sessions, old failed logins, the
-    history of jobs; makes the keys of the coming month; signs what operators did.
+    history of jobs, receipts of mails. Makes the keys of the coming month, signs what
+    operators did.
     """
 
     def __init__(self, services: "Services") -> None:
@@ -57,10 +67,12 @@ class _Housekeeping:
             ).all()
             attempts = throttle.remove_old(session, now)
             finished = runs.remove_finished(session, now - RUNS_KEPT)
+            receipts = mail.remove_receipts(session, now - RECEIPTS_KEPT)
             sessions = self._services.sessions.remove_expired(session, now)
         return {
             "idempotency_keys": len(gone),
             "login_attempts": attempts,
+            "mail_receipts": receipts,
             "runs": finished,
             "sessions": sessions,
         }

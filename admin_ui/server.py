@@ -2,8 +2,8 @@
 
 The parent makes everything ready (folder, schema, keys, demo, set-up link) and serves nothing;
 each worker process opens its own connections after the fork and runs the scheduler beside the web
-threads, unless the roles are deployed apart. Ticks are claimed in the database, so any number of
-processes may schedule.
+threads, unless the roles are deployed apart. Ticks and deliveries are claimed in the
+database, so that any number of processes may schedule and deliver.
 """
 
 import signal
@@ -15,7 +15,7 @@ from flask import Flask
 
 from admin_ui import demo, logging
 from admin_ui.app import create_app
-from admin_ui.jobs import job_runner
+from admin_ui.jobs import couriers, job_runner
 from admin_ui.services import build, migrate
 from admin_ui.settings import Role, Settings
 
@@ -57,6 +57,7 @@ def worker_app() -> Flask:
     services = build(settings)
     if settings.role is Role.ALL:
         job_runner(services).start()
+        couriers(services).start()
     return create_app(services)
 
 
@@ -64,7 +65,8 @@ def work(settings: Settings) -> None:
     """Run the scheduler alone until stopped."""
     migrate(settings)
     logging.configure(settings.log_level)
-    runner = job_runner(build(settings))
+    services = build(settings)
+    runner, deliveries = job_runner(services), couriers(services)
     stop = threading.Event()
 
     def on_signal(*_: Any) -> None:
@@ -73,7 +75,9 @@ def work(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     runner.start()
+    deliveries.start()
     stop.wait()
+    deliveries.stop()
     runner.stop()
 
 

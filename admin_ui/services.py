@@ -11,6 +11,7 @@ from typing import Final, cast
 from flask import Flask, current_app
 
 import policies as policies_package
+from admin_ui import mails
 from admin_ui.settings import Settings
 from consent.checks import Checker
 from consent.choices import Recorder
@@ -34,6 +35,10 @@ from governance.keys.keyring import Keyring
 from governance.keys.providers import LocalKeyring
 from governance.keys.signer import Ed25519Signer, open_signer
 from governance.migrations import runner
+from governance.outbound.mail import MailDelivery, MailQueue, MailTransport
+from governance.outbound.settings import Sender, SmtpServer
+from governance.outbound.templates import MailKinds
+from governance.outbound.transports import FolderTransport, SmtpTransport
 from governance.vault.identify import Directory
 from policies.loader import load
 from policies.model import PolicySet
@@ -71,6 +76,8 @@ class Services:
     sessions: Sessions
     api_keys: ApiKeys
     setup: Setup
+    mails: MailQueue
+    mail_delivery: MailDelivery
 
     @property
     def operator_verifier_key(self) -> str:
@@ -160,6 +167,7 @@ def build(
     later = ThreadPoolExecutor(1, "later")
     sessions = Sessions(database, trail, clock, access)
     accounts = Accounts(database, trail, clock, Passwords(access.passwords), sessions)
+    mail_queue = MailQueue(keyring, directory, MailKinds(mails.KINDS))
     if trusting:
         notary.certify()
         operator_notary.certify()
@@ -186,4 +194,20 @@ def build(
         sessions=sessions,
         api_keys=ApiKeys(database, trail, clock, later),
         setup=Setup(database, trail, clock, access, accounts),
+        mails=mail_queue,
+        mail_delivery=MailDelivery(database, mail_queue, _mail_transport(settings), clock),
     )
+
+
+def _mail_transport(settings: Settings) -> MailTransport:
+    sender = Sender(settings.mail_from, settings.organisation)
+    if settings.mail_folder is not None:
+        return FolderTransport(settings.mail_folder, sender)
+    server = SmtpServer(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        security=settings.smtp_security,
+        user=settings.smtp_user,
+        password=settings.smtp_password,
+    )
+    return SmtpTransport(server, sender)

@@ -6,6 +6,7 @@ missing and how to mend it, and `tutela serve` refuses to start.
 """
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,6 +16,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from governance.outbound.settings import SmtpSecurity
 
 PREFIX: Final = "TUTELA_"
 
@@ -67,6 +70,13 @@ class Settings:
     verify_every: timedelta = timedelta(hours=24)
     session_idle: timedelta = timedelta(minutes=30)
     session_absolute: timedelta = timedelta(hours=12)
+    smtp_host: str = ""
+    """The mail server; empty: mails become files in the data directory."""
+    smtp_port: int = 587
+    smtp_security: SmtpSecurity = SmtpSecurity.STARTTLS
+    smtp_user: str = ""
+    smtp_password: str = field(default="", repr=False)
+    mail_from: str = "tutela@localhost"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -94,6 +104,10 @@ class Settings:
             raise SettingsError("TUTELA_LOG_ORIGIN must be ASCII without spaces or '+'")
         if self.verify_every < timedelta(minutes=1):
             raise SettingsError("TUTELA_VERIFY_EVERY must be 60 seconds or more")
+        if not 0 < self.smtp_port < 65536:
+            raise SettingsError("TUTELA_SMTP_PORT must be between 1 and 65535")
+        if _SENDER.fullmatch(self.mail_from) is None:
+            raise SettingsError("TUTELA_MAIL_FROM must be an address such as privacy@example.com")
         try:
             ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError) as error:
@@ -113,6 +127,11 @@ class Settings:
     def keyring_path(self) -> Path:
         """The folder of the local keyring."""
         return self.keyring or self.data_dir / "keyring"
+
+    @property
+    def mail_folder(self) -> Path | None:
+        """Where mails are written instead of sent; None where there is a mail server."""
+        return None if self.smtp_host else self.data_dir / "mail"
 
     @property
     def url(self) -> str:
@@ -145,6 +164,18 @@ class Settings:
             found.append("TUTELA_KEYRING lies in TUTELA_DATA_DIR, and so in the data's backups")
         if self.checkpoint_url in ("", self.database):
             found.append("TUTELA_CHECKPOINT_URL must name a database apart from the data's backups")
+        return found + self._objections_to_mail()
+
+    def _objections_to_mail(self) -> list[str]:
+        if not self.smtp_host:
+            return ["TUTELA_SMTP_HOST must name a mail server: links and codes go out by mail"]
+        found = []
+        if self.mail_from == _DEFAULTS["mail_from"]:
+            found.append("TUTELA_MAIL_FROM must be the address that people get mail from")
+        if self.smtp_security is SmtpSecurity.NONE and self.smtp_host not in _LOOPBACK:
+            found.append(
+                "TUTELA_SMTP_SECURITY must be starttls or implicit, unless the server is localhost"
+            )
         return found
 
     def signing_secret(self) -> str:
@@ -212,10 +243,13 @@ _BOOLEANS: Final = {
     "off": False,
     "": False,
 }
+_SENDER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9.-]{1,250}")
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _DEFAULTS: Final = {one.name: one.default for one in fields(Settings)}
 _WANTED: Final[Mapping[type, str]] = {
     Mode: "must be development or production",
     Role: "must be all, web or worker",
+    SmtpSecurity: "must be starttls, implicit or none",
     bool: "must be true or false",
     int: "must be a whole number",
     timedelta: "must be a whole number of seconds",

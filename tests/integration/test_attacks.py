@@ -226,6 +226,8 @@ def test_production_refuses_keys_and_checkpoints_that_are_backed_up_with_the_dat
 ) -> None:
     fit = Settings(
         mode=Mode.PRODUCTION,
+        smtp_host="mail.example.com",
+        mail_from="privacy@example.com",
         data_dir=tmp_path / "data",
         database_url="postgresql://db/tutela",
         checkpoint_url="postgresql://other/checkpoints",

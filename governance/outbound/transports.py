@@ -1,0 +1,205 @@
+"""Two ways for a mail to leave: over SMTP, and into a folder where there is no mail server.
+
+A message is built by `email.message.EmailMessage` out of parsed addresses, so that no value can
+add a header or a recipient. It is the same in every attempt, byte for byte.
+"""
+
+import os
+import smtplib
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP as SMTP_POLICY
+from pathlib import Path
+from typing import Any, Final
+
+from governance.outbound.errors import DeliveryFailedError, DeliveryRefusedError
+from governance.outbound.mail import Letter
+from governance.outbound.settings import Sender, SmtpSecurity, SmtpServer
+
+_STEP_SECONDS: Final = 20.0
+_WHOLE: Final = timedelta(seconds=90)
+"""An attempt is cut off after so long, well within the lease of the queue."""
+
+
+def message_of(letter: Letter, sender: Sender) -> EmailMessage:
+    """The message that goes over the wire.
+
+    Raises:
+        DeliveryRefusedError: the recipient's address cannot be written in a header.
+    """
+    message = EmailMessage(policy=SMTP_POLICY)
+    domain = sender.address.rpartition("@")[2]
+    message["From"] = _address(sender.address, sender.name)
+    message["To"] = _address(letter.address)
+    message["Subject"] = letter.written.subject
+    message["Date"] = letter.queued_at
+    message["Message-ID"] = f"<{letter.id}@{domain}>"
+    # RFC 3834: no holiday answers, please.
+    message["Auto-Submitted"] = "auto-generated"
+    if letter.unsubscribe is not None:
+        message["List-Unsubscribe"] = f"<{letter.unsubscribe}>"
+        message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    message.set_content(letter.written.text)
+    message.add_alternative(letter.written.html, subtype="html")
+    message.set_boundary(f"=_{letter.id}")
+    return message
+
+
+def _address(address: str, name: str = "") -> Address:
+    user, _, domain = address.rpartition("@")
+    try:
+        ascii_domain = domain if domain.isascii() else domain.encode("idna").decode()
+        return Address(name, username=user, domain=ascii_domain)
+    except (ValueError, IndexError) as error:
+        raise DeliveryRefusedError("ADDRESS_UNUSABLE") from error
+
+
+class SmtpTransport:
+    """Hands mails to a mail server, one connection each.
+
+    A server that refuses the recipient or the content for good (5yz) ends the mail. One that
+    refuses us (greeting, TLS, login, sender) does not: that is for an operator to mend meanwhile.
+    """
+
+    def __init__(
+        self,
+        server: SmtpServer,
+        sender: Sender,
+        *,
+        context: ssl.SSLContext | None = None,
+        step_seconds: float = _STEP_SECONDS,
+        whole: timedelta = _WHOLE,
+    ) -> None:
+        """Settings, and for tests the certificates to trust and how long to be patient."""
+        self._server = server
+        self._sender = sender
+        self._context = context or ssl.create_default_context()
+        self._step_seconds = step_seconds
+        self._whole = whole
+
+    def send(self, letter: Letter) -> None:
+        """See `MailTransport.send`."""
+        message = message_of(letter, self._sender)
+        recipient = message["To"].addresses[0].addr_spec
+        try:
+            with self._connected() as connection:
+                # Named here: parsed out of the headers again, they could be others.
+                connection.send_message(message, self._sender.address, [recipient])
+        except smtplib.SMTPRecipientsRefused as error:
+            ((status, _),) = error.recipients.values()
+            raise _failure(status) from error
+        except smtplib.SMTPSenderRefused as error:
+            raise DeliveryFailedError(f"SENDER_REFUSED_{error.smtp_code}") from error
+        except smtplib.SMTPAuthenticationError as error:
+            raise DeliveryFailedError("LOGIN_REFUSED") from error
+        except smtplib.SMTPDataError as error:
+            raise _failure(error.smtp_code) from error
+        except smtplib.SMTPNotSupportedError as error:
+            if not letter.address.isascii():
+                raise DeliveryRefusedError("ADDRESS_NOT_SUPPORTED") from error
+            raise DeliveryFailedError("NOT_SUPPORTED") from error
+        except smtplib.SMTPResponseException as error:
+            raise DeliveryFailedError(f"SMTP_{error.smtp_code}") from error
+        except ssl.SSLError as error:
+            raise DeliveryFailedError("TLS_FAILED") from error
+        except TimeoutError as error:
+            raise DeliveryFailedError("TIMED_OUT") from error
+        except (smtplib.SMTPException, OSError) as error:
+            raise DeliveryFailedError("NOT_REACHED") from error
+
+    @contextmanager
+    def _connected(self) -> Iterator[smtplib.SMTP]:
+        server = self._server
+        seconds = self._whole.total_seconds()
+        if server.security is SmtpSecurity.IMPLICIT:
+            connection: _Watched = _WatchedTls(server, seconds, self._step_seconds, self._context)
+        else:
+            connection = _Watched(server, seconds, self._step_seconds)
+        try:
+            connection.open()
+            if server.security is SmtpSecurity.STARTTLS:
+                connection.starttls(context=self._context)
+            if server.user:
+                connection.login(server.user, server.password)
+            yield connection
+            # Taken is taken: how the server says goodbye does not matter any more.
+            with suppress(smtplib.SMTPException, OSError):
+                connection.quit()
+        finally:
+            connection.watch.cancel()
+            connection.close()
+
+
+class _Watched(smtplib.SMTP):
+    """A connection that is cut off after so many seconds in all.
+
+    Python's own wait for each step starts anew with every byte that comes.
+    """
+
+    def __init__(self, server: SmtpServer, seconds: float, step: float, **more: Any) -> None:
+        super().__init__(timeout=step, **more)
+        # Where certificates are checked, this is the name that they must have.
+        self._host = server.host
+        self._server = server
+        self.watch = threading.Timer(seconds, self._cut)
+        self.watch.daemon = True
+
+    def open(self) -> None:
+        """Connect, and read the greeting."""
+        self.watch.start()
+        status, _ = self.connect(self._server.host, self._server.port)
+        if status != 220:
+            raise smtplib.SMTPConnectError(status, b"")
+
+    def _cut(self) -> None:
+        if self.sock is not None:
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+
+
+class _WatchedTls(_Watched, smtplib.SMTP_SSL):
+    """The same, with TLS from the first byte."""
+
+    def __init__(
+        self, server: SmtpServer, seconds: float, step: float, context: ssl.SSLContext
+    ) -> None:
+        super().__init__(server, seconds, step, context=context)
+
+
+def _failure(status: int) -> DeliveryFailedError:
+    kind = DeliveryRefusedError if 500 <= status < 600 else DeliveryFailedError
+    return kind(f"SMTP_{status}")
+
+
+class FolderTransport:
+    """Writes mails as `.eml` files, for trying the service without a mail server.
+
+    In clear: whoever can read the folder can read them and use their links. `Settings.objections`
+    keeps it out of production.
+    """
+
+    def __init__(self, folder: Path, sender: Sender) -> None:
+        self.folder: Final = folder
+        self._sender = sender
+
+    def send(self, letter: Letter) -> None:
+        """See `MailTransport.send`. A file is there whole or not at all."""
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            draft = self.folder / f".{letter.id}"
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(message_of(letter, self._sender).as_bytes())
+            draft.replace(self.file(letter.id))
+        except OSError as error:
+            raise DeliveryFailedError("FOLDER_NOT_WRITABLE") from error
+
+    def file(self, mail_id: str) -> Path:
+        """Where the mail of this id is, or would be."""
+        return self.folder / f"{mail_id}.eml"
