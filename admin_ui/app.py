@@ -7,15 +7,16 @@ in this package because this is the last word of the sentence, also for deployme
 """
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from http import HTTPStatus
 from importlib.metadata import version
 from threading import BoundedSemaphore
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFProtect
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import (
@@ -42,6 +43,24 @@ MAX_BODY: Final = 64 * 1024
 """Bytes in a body, where a view does not allow more."""
 
 
+class _App(Flask):
+    """Flask without what only others need: it is asked for several times a request."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The function itself: no view of ours is a coroutine."""
+        return func
+
+
+class _FormSessions(SecureCookieSessionInterface):
+    """The signed cookie that a form's token is bound to. Calls of the API have none."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """The session of a page; for the API one that holds nothing and is never sent."""
+        if wants_problem():
+            return self.make_null_session(app)
+        return super().open_session(app, request)
+
+
 class Surface(StrEnum):
     """A part that may be deployed alone."""
 
@@ -55,7 +74,8 @@ def create_app(services: Services, surfaces: Collection[Surface] = tuple(Surface
     Raises:
         UnlabelledEndpointError: a view does not say who may call it.
     """
-    app = Flask(__name__)
+    app = _App(__name__)
+    app.session_interface = _FormSessions()
     settings = services.settings
     app.config.update(
         SECRET_KEY=settings.signing_secret(),

@@ -97,7 +97,9 @@ def _entries(database: Database) -> Write:
 
 def _grouped(database: Database) -> Write:
     write = _entries(database)
-    group = GroupCommit[str, bool](write, lambda one: write([one])[0], lambda _: None)
+    group = GroupCommit[str, list[bool], bool](
+        write, lambda done: done, lambda one: write([one])[0], lambda _: None
+    )
     return lambda ids: [group.submit(one) for one in ids]
 
 

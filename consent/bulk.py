@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from sqlalchemy import Column, Connection, Dialect, Row, Table
 from sqlalchemy.orm import Session
@@ -190,6 +190,26 @@ def select_by_keys(
         sql = query.format(keys=f"IN ({', '.join('?' * size)})", mark="?")
         padded = chunk + chunk[-1:] * (size - len(chunk))
         rows.extend(connection.exec_driver_sql(sql, (*padded, *also)).fetchall())
+    return rows
+
+
+def fetch(connection: Connection, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
+    """The rows of one question, as the driver gives them: half the price of asking SQLAlchemy.
+
+    For a connection outside transactions, and for SQL that changes nothing.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: the database did not answer.
+    """
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(sql, parameters)
+        rows = cast("list[tuple[Any, ...]]", cursor.fetchall())
+    except connection.dialect.loaded_dbapi.Error:
+        # Asked again where errors get their meaning, and a broken connection is noticed.
+        return [tuple(row) for row in connection.exec_driver_sql(sql, parameters)]
+    finally:
+        cursor.close()
     return rows
 
 

@@ -2,8 +2,9 @@
 
 A commit costs a disk's flush whatever it holds, and the ledger's lock admits one writer at a
 time. So threads queue their commands, one of them leads, and the others get their results from
-it. A group that fails as a whole is tried again command by command, so that no one's fault is
-another's.
+it. What follows a commit (the checkpoint) is done while the next group is writing already, in
+the order of the commits. A group that fails as a whole is tried again command by command, so
+that no one's fault is another's.
 """
 
 import threading
@@ -14,10 +15,14 @@ from typing import Final, Generic, TypeVar
 from sqlalchemy.exc import DBAPIError
 
 C = TypeVar("C")
+W = TypeVar("W")
 R = TypeVar("R")
 
 MAX_GROUP: Final = 256
 """Commands in one transaction, so that the first of them is not kept waiting."""
+
+_SOON: Final = 0.0005
+"""Seconds without a newcomer after which a group starts without those who might still come."""
 
 
 @dataclass(slots=True)
@@ -30,27 +35,37 @@ class _Waiting(Generic[C, R]):
     error: BaseException | None = None
 
 
-class GroupCommit(Generic[C, R]):
+class GroupCommit(Generic[C, W, R]):
     """Runs `write` over groups of commands, one group at a time.
 
     Args:
-        write: carries out commands in one transaction and gives one result each, in order.
+        write: carries out commands in one transaction.
+        conclude: gives one result a command, in order, for what `write` returned. Called in the
+            order of the writes, one at a time, while the next `write` may run.
         alone: carries out one command of a group that failed, in a transaction of its own.
         key: commands of the same key never share a transaction; None: any may.
     """
 
     def __init__(
         self,
-        write: Callable[[Sequence[C]], Sequence[R]],
+        write: Callable[[Sequence[C]], W],
+        conclude: Callable[[W], Sequence[R]],
         alone: Callable[[C], R],
         key: Callable[[C], str | None],
     ) -> None:
         self._write = write
+        self._conclude = conclude
         self._alone = alone
         self._key = key
         self._mutex = threading.Lock()
+        self._came = threading.Condition(self._mutex)
+        self._concluding = threading.Lock()
         self._queue: list[_Waiting[C, R]] = []
         self._writing = False
+        self._gathering = False
+        self._inside = 0
+        self._most = 0
+        """How many threads were inside at once since the last group: as many are worth a wait."""
 
     def submit(self, command: C) -> R:
         """Carry out one command together with those of other threads.
@@ -61,13 +76,21 @@ class GroupCommit(Generic[C, R]):
         waiting: _Waiting[C, R] = _Waiting(command)
         with self._mutex:
             self._queue.append(waiting)
+            self._inside += 1
+            self._most = max(self._most, self._inside)
+            if self._gathering:
+                self._came.notify()
             leads = not self._writing
             self._writing = True
-        if not leads:
-            waiting.turn.wait()
-            leads = waiting.leads
-        if leads:
-            self._lead()
+        try:
+            if not leads:
+                waiting.turn.wait()
+                leads = waiting.leads
+            if leads:
+                self._lead()
+        finally:
+            with self._mutex:
+                self._inside -= 1
         if waiting.error is not None:
             raise waiting.error
         if waiting.result is None:
@@ -75,34 +98,66 @@ class GroupCommit(Generic[C, R]):
         return waiting.result
 
     def _lead(self) -> None:
-        """Write for all who wait, then hand over to the next who came."""
-        with self._mutex:
-            group, self._queue = self._queue[:MAX_GROUP], self._queue[MAX_GROUP:]
+        """Write for all who wait, hand over to the next who came, and conclude what was written."""
+        group = self._gather()
         try:
-            for one_round in self._rounds(group):
-                self._settle(one_round)
+            try:
+                written = [(one, self._written(one)) for one in self._rounds(group)]
+                self._concluding.acquire()  # before the next group can write: the order stays
+            finally:
+                self._hand_over()
+            try:
+                for one_round, outcome in written:
+                    self._settle(one_round, outcome)
+            finally:
+                self._concluding.release()
         finally:
-            with self._mutex:
-                successor = self._queue[0] if self._queue else None
-                self._writing = successor is not None
             for waiting in group:
                 waiting.turn.set()
-            if successor is not None:
-                successor.leads = True
-                successor.turn.set()
 
-    def _settle(self, group: Sequence[_Waiting[C, R]]) -> None:
+    def _gather(self) -> list[_Waiting[C, R]]:
+        """Those who wait, and those who follow one soon after the other."""
+        with self._mutex:
+            self._gathering = True
+            while len(self._queue) < self._most and self._came.wait(_SOON):
+                pass
+            self._gathering = False
+            self._most = self._inside
+            group, self._queue = self._queue[:MAX_GROUP], self._queue[MAX_GROUP:]
+        return group
+
+    def _hand_over(self) -> None:
+        with self._mutex:
+            successor = self._queue[0] if self._queue else None
+            self._writing = successor is not None
+        if successor is not None:
+            successor.leads = True
+            successor.turn.set()
+
+    def _written(self, group: Sequence[_Waiting[C, R]]) -> W | Exception:
         try:
-            results = self._write([waiting.command for waiting in group])
+            return self._write([waiting.command for waiting in group])
         except Exception as error:  # noqa: BLE001 - every waiting thread must get its answer
-            if len(group) == 1 and not isinstance(error, DBAPIError):
-                group[0].error = error
-                return
-            for waiting in group:
-                self._settle_alone(waiting)
+            return error
+
+    def _settle(self, group: Sequence[_Waiting[C, R]], written: W | Exception) -> None:
+        if isinstance(written, Exception):
+            self._settle_failed(group, written)
+            return
+        try:
+            results = self._conclude(written)
+        except Exception as error:  # noqa: BLE001 - every waiting thread must get its answer
+            self._settle_failed(group, error)
         else:
             for waiting, result in zip(group, results, strict=True):
                 waiting.result = result
+
+    def _settle_failed(self, group: Sequence[_Waiting[C, R]], error: Exception) -> None:
+        if len(group) == 1 and not isinstance(error, DBAPIError):
+            group[0].error = error
+            return
+        for waiting in group:
+            self._settle_alone(waiting)
 
     def _settle_alone(self, waiting: _Waiting[C, R]) -> None:
         try:

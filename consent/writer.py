@@ -40,7 +40,7 @@ class ConsentWriter:
         self._recorder = recorder
         self._notary = notary
         self._clock = clock
-        self._group = GroupCommit(self.write, self._again, _idempotency_key)
+        self._group = GroupCommit(self._write, self._committed, self._again, _idempotency_key)
 
     def submit(self, command: Record) -> Committed:
         """Record one command, together with those of other threads.
@@ -61,9 +61,11 @@ class ConsentWriter:
             sqlalchemy.exc.DBAPIError: the database refused; nothing was written.
             LedgerRolledBackError: the ledger does not extend what was signed.
         """
+        return self._committed(self._write(commands))
+
+    def _write(self, commands: Sequence[Record]) -> Batch:
         with self._begin() as session:
-            batch = self._recorder.apply(session, commands, self._clock())
-        return self._committed(batch)
+            return self._recorder.apply(session, commands, self._clock())
 
     def _again(self, command: Record) -> Committed | ConsentError:
         """A second and last try. What the first had committed after all is found by its id."""

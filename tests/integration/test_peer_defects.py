@@ -14,13 +14,15 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from sqlalchemy import Engine, event, select, text
+from sqlalchemy import Connection, Engine, event, select, text
 from sqlalchemy.exc import DBAPIError
 
 from admin_ui.services import Services
 from admin_ui.settings import Settings
+from consent.bulk import fetch
 from consent.ledger.leaf import timestamp
 from consent.models import event as event_table
 from consent.models import ledger
@@ -124,9 +126,14 @@ def statements() -> Iterator[dict[str, Any]]:
     def note(_: Any, __: Any, statement: str, parameters: Any, ___: Any, many: bool) -> None:
         seen.setdefault(statement, parameters[0] if many else parameters)
 
+    def noted(connection: Connection, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
+        seen.setdefault(sql, parameters)
+        return fetch(connection, sql, parameters)
+
     event.listen(Engine, "before_cursor_execute", note)
     try:
-        yield seen
+        with patch("consent.checks.fetch", noted):  # it asks the driver itself
+            yield seen
     finally:
         event.remove(Engine, "before_cursor_execute", note)
 

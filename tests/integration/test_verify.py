@@ -640,7 +640,7 @@ def test_remembered_checkpoints_are_read_in_pages(lab: Lab) -> None:
             pages.append(len(found))
             return found
 
-    store = InPagesOfThree(lab.memory.begin, lab.memory.read)
+    store = InPagesOfThree(lab.memory.begin, lab.memory.at_once, lab.memory.read)
     lab.spoil(
         "UPDATE sample_entry SET leaf = :x, leaf_hash = :h WHERE idx = 7", x=b"x", h=b"x" * 32
     )
