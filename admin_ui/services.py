@@ -18,6 +18,7 @@ from consent.choices import Recorder
 from consent.ledger.checkpoint import vkey
 from consent.ledger.log import MerkleLog
 from consent.ledger.notary import Notary, SqlCheckpointStore
+from consent.links import Links
 from consent.models import ledger
 from consent.receipts import Receipts
 from consent.writer import ConsentWriter
@@ -32,6 +33,7 @@ from governance.audit.trail import Trail
 from governance.database import Database, utcnow
 from governance.keys.evidence import PersonCipher
 from governance.keys.keyring import Keyring
+from governance.keys.links import open_link_keys
 from governance.keys.providers import LocalKeyring
 from governance.keys.signer import Ed25519Signer, open_signer
 from governance.migrations import runner
@@ -71,6 +73,7 @@ class Services:
     writer: ConsentWriter
     checker: Checker
     receipts: Receipts
+    links: Links
     trail: Trail
     accounts: Accounts
     sessions: Sessions
@@ -189,6 +192,7 @@ def build(
         writer=ConsentWriter(database.begin, recorder, notary, clock),
         checker=Checker(database.read, directory, lambda: policy_set, clock),
         receipts=Receipts(log, cipher, notary, checkpoints, signer, lambda: policy_set),
+        links=Links(open_link_keys(database, provider, clock())),
         trail=trail,
         accounts=accounts,
         sessions=sessions,

@@ -97,3 +97,14 @@ signing_key = Table(
     Column("created_at", UtcDateTime, nullable=False),
 )
 """Ed25519 keys by the name of what they sign for."""
+
+link_key = Table(
+    "link_key",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("provider", Ref, nullable=False),
+    Column("key_ref", Ref, nullable=False),
+    Column("wrapped", Bytes, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+"""The keys of signed links, one a version: without a row, what it signed is void."""

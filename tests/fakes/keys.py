@@ -6,13 +6,13 @@ from pathlib import Path
 from governance.database import Database, metadata
 from governance.keys.evidence import PersonCipher
 from governance.keys.keyring import Keyring
-from governance.keys.models import data_key, index_key, key_epoch, signing_key
+from governance.keys.models import data_key, index_key, key_epoch, link_key, signing_key
 from governance.keys.providers import LocalKeyring
 from governance.vault.identify import Directory
 from governance.vault.models import vault_identifier, vault_person
 from tests.fakes.clock import FrozenClock
 
-TABLES = [key_epoch, data_key, index_key, signing_key, vault_person, vault_identifier]
+TABLES = [key_epoch, data_key, index_key, link_key, signing_key, vault_person, vault_identifier]
 
 
 class CountingProvider(LocalKeyring):
