@@ -6,6 +6,7 @@ threads, unless the roles are deployed apart. Ticks and deliveries are claimed i
 database, so that any number of processes may schedule and deliver.
 """
 
+import gc
 import signal
 import sys
 import threading
@@ -58,7 +59,11 @@ def worker_app() -> Flask:
     if settings.role is Role.ALL:
         job_runner(services).start()
         couriers(services).start()
-    return create_app(services)
+    app = create_app(services)
+    # What stays for good is not looked through again by each collection of garbage.
+    gc.collect()
+    gc.freeze()
+    return app
 
 
 def work(settings: Settings) -> None:

@@ -215,6 +215,8 @@ def fetch(connection: Connection, sql: str, parameters: Any) -> list[tuple[Any, 
 
 def array_literal(values: Sequence[Any]) -> str:
     """A PostgreSQL array of bytes, text, numbers, truths or instants, as text."""
+    if values and all(type(value) is bytes for value in values):
+        return '{"\\\\x' + '","\\\\x'.join([value.hex() for value in values]) + '"}'
     return "{" + ",".join(map(_element, values)) + "}"
 
 

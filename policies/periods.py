@@ -41,7 +41,9 @@ class Period:
         if year > MAXYEAR:
             return _END_OF_TIME
         month += 1
-        day = min(instant.day, calendar.monthrange(year, month)[1])
+        day = instant.day
+        if day > _SHORTEST_MONTH:
+            day = min(day, calendar.monthrange(year, month)[1])
         try:
             return instant.replace(year=year, month=month, day=day) + timedelta(days=self.days)
         except OverflowError:
@@ -53,4 +55,5 @@ class Period:
         return "P" + "".join(parts or ["0D"])
 
 
+_SHORTEST_MONTH = 28
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)

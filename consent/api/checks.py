@@ -145,18 +145,19 @@ def check_batch() -> Response:
     decisions = api.checker.check_many(
         asked["subjects"], asked["purpose"], Channel(asked["channel"])
     )
-    return reply({"results": [decision_json(decision) for decision in decisions]})
+    as_of = timestamp(decisions[0].as_of) if decisions else ""
+    return reply({"results": [decision_json(decision, as_of) for decision in decisions]})
 
 
-def decision_json(decision: Decision) -> dict[str, Any]:
-    """A decision as the API writes it."""
+def decision_json(decision: Decision, as_of: str = "") -> dict[str, Any]:
+    """A decision as the API writes it; `as_of` where that is written already."""
     expires_at = decision.expires_at
     return {
         "allow": decision.allow,
         "status": decision.status,
         "reason": decision.reason,
         "record_id": decision.record_id,
-        "as_of": timestamp(decision.as_of),
+        "as_of": as_of or timestamp(decision.as_of),
         "expires_at": None if expires_at is None else timestamp(expires_at),
         "basis": decision.basis,
         "policy": decision.policy,

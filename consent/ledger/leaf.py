@@ -22,6 +22,7 @@ from consent.ledger.canonical import encode
 SALT_BYTES: Final = 16
 VERSION: Final = 1
 
+_TIMESTAMP: Final = "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ"
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -108,7 +109,10 @@ def disclosed(disclosures: Sequence[str], names: frozenset[str]) -> tuple[str, .
 
 def timestamp(instant: datetime) -> str:
     """RFC 3339 in UTC with microseconds and Z: one instant, one spelling."""
-    return instant.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    at = instant.astimezone(UTC)
+    # Twice as fast as isoformat, which asks for the offset again.
+    day = at.year, at.month, at.day
+    return _TIMESTAMP % (*day, at.hour, at.minute, at.second, at.microsecond)
 
 
 def _disclosure(salt: bytes, name: str, value: Any) -> str:
