@@ -6,20 +6,24 @@ Precedence (first that applies decides):
 2. a suppression;
 3. an explicit denial: the newest of what the person said about this purpose and channel and
    about all of them, where a tie goes to the denial (`consent.registers`);
-4. a browser signal that the purpose heeds;
+4. a browser signal that the purpose heeds, or a text message that nobody has read yet;
 5. a grant, if it is in force: not expired, confirmed where it must be, under a notice that still
    stands, and given by someone who may give it;
 6. the purpose's legal basis.
+
+A yes to calling a number is then washed against the do-not-call lists that the purpose names: a
+list can only take a yes away, and one that is missing or too old does.
 
 Effective status is evaluated at the instant of asking. No job has to run for an expiry, a
 superseded notice or a lapsed confirmation to take effect.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 from typing import TypeAlias
 
-from policies.model import MaterialChange, PolicySet, Purpose
+from policies.model import MaterialChange, PolicySet, Purpose, Registry
 from policies.vocabulary import Channel, ChoiceState, ConsentStatus, LegalBasis, Reason
 
 
@@ -42,6 +46,19 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Listing:
+    """What one do-not-call list says of a person's telephone numbers."""
+
+    listed_on: date | None
+    """The day on which our copy was drawn; None: there is no copy."""
+    since: date | None = None
+    """The day of the first copy, without a gap since, that had one of the numbers; None: no
+    number is on it."""
+    compared: bool = True
+    """Whether there is a number at all, and every one could be compared with this copy."""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What is known of one person for one purpose and channel."""
 
@@ -52,6 +69,10 @@ class Facts:
     """Record id of a suppression in force."""
     signal: str | None = None
     """Record id of a browser signal in force that this purpose heeds."""
+    unclear_reply: str | None = None
+    """Record id of a text message whose meaning somebody still has to decide."""
+    listings: Mapping[str, Listing] | None = None
+    """By do-not-call list; one that is not in it counts as missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +92,7 @@ class Decision:
 _Outcome: TypeAlias = tuple[ConsentStatus, Reason, str | None, datetime | None]
 
 NOBODY = Facts(known=False)
+_NO_COPY = Listing(None)
 _ALLOWING = frozenset(
     {
         Reason.GRANTED,
@@ -95,7 +117,11 @@ def decide(
 ) -> Decision:
     """May the controller use this channel for this purpose towards this person at `now`?"""
     rule = policies.purpose(purpose)
-    status, reason, record_id, expires_at = _outcome(rule, channel, facts, now)
+    outcome = _outcome(rule, channel, facts, now)
+    if rule is not None and rule.do_not_call and outcome[1] in _ALLOWING:
+        lists = policies.washed_against(rule, channel)
+        outcome = _washed(lists, rule, facts, now, outcome)
+    status, reason, record_id, expires_at = outcome
     return Decision(
         allow=reason in _ALLOWING,
         status=status,
@@ -124,12 +150,49 @@ def _outcome(rule: Purpose | None, channel: Channel, facts: Facts, now: datetime
             return *_DENIAL[choice.state], choice.record_id, None
         if facts.signal is not None:
             return ConsentStatus.WITHDRAWN, Reason.SIGNAL_OPT_OUT, facts.signal, None
+        if facts.unclear_reply is not None:
+            return ConsentStatus.UNKNOWN, Reason.REPLY_UNDER_REVIEW, facts.unclear_reply, None
     if rule.legal_basis is not LegalBasis.CONSENT:
         return ConsentStatus.UNKNOWN, Reason[rule.legal_basis.name], None, None
     # What is said to happen later has not happened: a denial counts early, a grant does not.
     if choice is None or choice.occurred_at > now:
         return ConsentStatus.UNKNOWN, Reason.NO_RECORD, None, None
     return _grant(rule, channel, choice, now)
+
+
+def _washed(
+    lists: Sequence[Registry], rule: Purpose, facts: Facts, now: datetime, outcome: _Outcome
+) -> _Outcome:
+    """A yes, unless a list takes it away; it ends at the latest when a copy grows too old."""
+    status, reason, record_id, expires_at = outcome
+    listings = facts.listings or {}
+    found = [(registry, listings.get(registry.key, _NO_COPY)) for registry in lists]
+    if any(_listed(registry, listing, rule, facts.choice) for registry, listing in found):
+        return ConsentStatus.WITHDRAWN, Reason.DNC_LISTED, None, None
+    for registry, listing in found:
+        if listing.listed_on is None:
+            return ConsentStatus.UNKNOWN, Reason.DNC_STALE, None, None
+        drawn_at = datetime.combine(listing.listed_on, time(), UTC)
+        good_until = registry.maximum_age.after(drawn_at)
+        if not drawn_at <= now < good_until:
+            return ConsentStatus.UNKNOWN, Reason.DNC_STALE, None, None
+        if not listing.compared:
+            return ConsentStatus.UNKNOWN, Reason.DNC_NUMBER_UNKNOWN, None, None
+        expires_at = _sooner(expires_at, good_until)
+    return status, reason, record_id, expires_at
+
+
+def _listed(registry: Registry, listing: Listing, rule: Purpose, choice: Choice | None) -> bool:
+    """Whether a list forbids it. Consent counts where the law says so, if it came a day later."""
+    if listing.since is None:
+        return False
+    consented = (
+        registry.later_consent
+        and rule.legal_basis is LegalBasis.CONSENT
+        and choice is not None
+        and choice.occurred_at.astimezone(UTC).date() > listing.since
+    )
+    return not consented
 
 
 def _grant(rule: Purpose, channel: Channel, choice: Choice, now: datetime) -> _Outcome:

@@ -27,11 +27,15 @@ REASONS: Final = {
     Reason.OBJECTED: "The person objected.",
     Reason.REFUSED: "The person was asked and refused.",
     Reason.SIGNAL_OPT_OUT: "The person's browser sends a signal to opt out.",
+    Reason.REPLY_UNDER_REVIEW: "The person sent a text message that somebody has to read first.",
     Reason.EXPIRED: "The person consented, and that consent has run out.",
     Reason.PENDING_CONFIRMATION: "The person signed up and has not confirmed it yet.",
     Reason.CONFIRMATION_LAPSED: "The person signed up and did not confirm it in time.",
     Reason.NOTICE_SUPERSEDED: "What the person agreed to has changed since: we have to ask again.",
     Reason.CHILD_WITHOUT_AUTHORITY: "A child agreed, and nobody with parental responsibility did.",
+    Reason.DNC_LISTED: "The person's number is on a do-not-call list.",
+    Reason.DNC_STALE: "Our copy of a do-not-call list is missing or too old to rely on.",
+    Reason.DNC_NUMBER_UNKNOWN: "No number is known to compare with the do-not-call lists.",
     Reason.STATE_UNREADABLE: "The stored choices cannot be read or verified, so the answer is no.",
 }
 

@@ -12,19 +12,26 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from policies.model import Controller, Purpose
+from policies.model import Controller, Purpose, Registry
 from policies.periods import Period
 
 
 def fingerprint(
-    version: str, controllers: Iterable[Controller], purposes: Iterable[Purpose]
+    version: str,
+    controllers: Iterable[Controller],
+    purposes: Iterable[Purpose],
+    registries: Iterable[Registry] = (),
 ) -> str:
     """The hash of a policy set of this content."""
-    return "sha256:" + hashlib.sha256(canonical(version, controllers, purposes)).hexdigest()
+    content = canonical(version, controllers, purposes, registries)
+    return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
 def canonical(
-    version: str, controllers: Iterable[Controller], purposes: Iterable[Purpose]
+    version: str,
+    controllers: Iterable[Controller],
+    purposes: Iterable[Purpose],
+    registries: Iterable[Registry] = (),
 ) -> bytes:
     """The bytes that are hashed: what another implementation has to reproduce."""
     content = {
@@ -32,6 +39,9 @@ def canonical(
         "controllers": {one.key: _plain(one) for one in controllers},
         "purposes": {one.key: _plain(one) for one in purposes},
     }
+    lists = {one.key: _plain(one) for one in registries}
+    if lists:
+        content["registries"] = lists
     # All keys are ASCII and there are no floats: what RFC 8785 asks beyond this cannot occur.
     return json.dumps(
         content, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False

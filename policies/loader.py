@@ -21,7 +21,7 @@ from policies import document
 from policies.document import Document, Place, Value, quote
 from policies.errors import PolicyLoadError, Problem
 from policies.fingerprint import fingerprint
-from policies.model import Controller, PolicySet, Purpose
+from policies.model import Controller, PolicySet, Purpose, Registry
 from policies.schema import PolicyFileSchema
 
 LIBRARY: Final = Path(__file__).parent / "library"
@@ -29,7 +29,7 @@ LIBRARY: Final = Path(__file__).parent / "library"
 
 MAX_FILES: Final = 200
 _SUFFIXES: Final = frozenset({".yaml", ".yml"})
-_KIND: Final = {"controllers": "Controller", "purposes": "Purpose"}
+_KIND: Final = {"controllers": "Controller", "purposes": "Purpose", "registries": "Registry"}
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SCHEMA: Final = PolicyFileSchema()
 
@@ -58,16 +58,19 @@ def load(directory: Path) -> PolicySet:
 def _assembled(contents: Sequence[Mapping[str, Any]]) -> PolicySet:
     controllers: dict[str, Controller] = {}
     purposes: dict[str, Purpose] = {}
+    registries: dict[str, Registry] = {}
     version = ""
     for content in contents:
         controllers |= content.get("controllers", {})
         purposes |= content.get("purposes", {})
+        registries |= content.get("registries", {})
         version = content.get("version", version)
     return PolicySet(
         version=version,
-        hash=fingerprint(version, controllers.values(), purposes.values()),
+        hash=fingerprint(version, controllers.values(), purposes.values(), registries.values()),
         controllers=MappingProxyType(dict(sorted(controllers.items()))),
         purposes=MappingProxyType(dict(sorted(purposes.items()))),
+        registries=MappingProxyType(dict(sorted(registries.items()))),
     )
 
 
@@ -158,6 +161,7 @@ def _across(directory: Path, documents: Sequence[Document]) -> Iterator[Problem]
     for kind in _KIND:
         yield from _doubles(documents, kind)
     yield from _unknown_controllers(documents)
+    yield from _unknown_registries(documents)
     yield from _ambiguous_names(documents)
     if not any(_entries(one, "purposes") for one in documents):
         yield Problem(str(directory), None, "No file declares a purpose.")
@@ -196,6 +200,37 @@ def _unknown_controllers(documents: Sequence[Document]) -> Iterator[Problem]:
                     f"Purpose {_key(key)}: controller {quote(controller)} is declared in no file."
                 )
                 yield Problem(one.file, one.line(("purposes", key, "controller")), sentence)
+
+
+def _unknown_registries(documents: Sequence[Document]) -> Iterator[Problem]:
+    """A purpose names lists that are declared, and that bear on a channel of its own."""
+    declared = {
+        key: entry for one in documents for key, entry in _entries(one, "registries").items()
+    }
+    for one in documents:
+        for key, purpose in _entries(one, "purposes").items():
+            named = purpose.get("do_not_call") if isinstance(purpose, dict) else None
+            for position, registry in enumerate(named if isinstance(named, list) else ()):
+                if not isinstance(registry, str):
+                    continue
+                if registry not in declared:
+                    fault = "is declared in no file"
+                elif _disjoint(purpose, declared[registry]):
+                    fault = "bears on no channel of the purpose"
+                else:
+                    continue
+                place = ("purposes", key, "do_not_call", position)
+                sentence = f"Purpose {_key(key)}: registry {quote(registry)} {fault}."
+                yield Problem(one.file, one.line(place), sentence)
+
+
+def _disjoint(*entries: Value) -> bool:
+    """Whether these entries name channels, and none that all of them name."""
+    named = [one.get("channels") if isinstance(one, dict) else None for one in entries]
+    words = [
+        {word for word in one if isinstance(word, str)} for one in named if isinstance(one, list)
+    ]
+    return len(words) == len(entries) and not set.intersection(*words)
 
 
 def _ambiguous_names(documents: Sequence[Document]) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from policies.periods import Period
-from policies.vocabulary import Channel, LegalBasis
+from policies.vocabulary import UNCLEAR_REPLY, Channel, LegalBasis
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,24 @@ class DoubleOptIn:
 
 
 @dataclass(frozen=True, slots=True)
+class Registry:
+    """A do-not-call list that others keep, and how old our copy of it may be."""
+
+    key: str
+    name: str
+    country: str
+    """ISO 3166-1 alpha-2: in whose national form its numbers are written."""
+    channels: frozenset[Channel]
+    """What the law forbids towards a listed number: calls, text messages or both."""
+    maximum_age: Period
+    """In days, from the first moment (UTC) of the day on which the list was drawn."""
+    later_consent: bool = False
+    """Whether consent given after a number was listed makes its use lawful again."""
+    source: str | None = None
+    """The law."""
+
+
+@dataclass(frozen=True, slots=True)
 class Purpose:
     """Why a controller uses personal data, on which channels, and on which legal basis."""
 
@@ -79,6 +97,20 @@ class Purpose:
     material_changes: tuple[MaterialChange, ...] = ()
     external_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What other systems call this purpose: `{"hubspot": ("Marketing Information",)}`."""
+    do_not_call: frozenset[str] = frozenset()
+    """Registries that a number must not be on."""
+
+    def heeded(self, channel: str) -> frozenset[str]:
+        """The names of the signals that stop this purpose on a channel.
+
+        An unclear reply stops what a reply can stop: on its own channel, all marketing and all
+        that rests on consent (47 CFR 64.1200(a)(10): any reasonable wording revokes it).
+        """
+        if channel == Channel.SMS and (
+            self.direct_marketing or self.legal_basis is LegalBasis.CONSENT
+        ):
+            return self.signals | {UNCLEAR_REPLY}
+        return self.signals
 
     def needs_confirmation(self, channel: Channel) -> bool:
         """Whether a grant on `channel` waits for a second step."""
@@ -94,10 +126,19 @@ class PolicySet:
     """`sha256:` and 64 hexadecimal digits over the canonical content, whatever file it stood in."""
     controllers: Mapping[str, Controller]
     purposes: Mapping[str, Purpose]
+    registries: Mapping[str, Registry] = field(default_factory=dict)
 
     def purpose(self, key: str) -> Purpose | None:
         """The purpose of that key, or None: the caller must deny."""
         return self.purposes.get(key)
+
+    def washed_against(self, purpose: Purpose, channel: str) -> tuple[Registry, ...]:
+        """The do-not-call lists that numbers must not be on, in the order of their keys."""
+        return tuple(
+            registry
+            for key in sorted(purpose.do_not_call)
+            if channel in (registry := self.registries[key]).channels
+        )
 
     def purpose_called(self, system: str, name: str) -> Purpose | None:
         """The purpose that `system` calls `name` (case and outer spaces ignored), or None."""

@@ -17,13 +17,18 @@ from typing import Any, Final
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validates_schema
 
 from policies.fields import Age, Entries, Flag, Instant, OneOf, Span, Terms, Text, Word
-from policies.model import ChildRule, Controller, DoubleOptIn, MaterialChange, Purpose
-from policies.vocabulary import Channel, LegalBasis, Signal
+from policies.model import ChildRule, Controller, DoubleOptIn, MaterialChange, Purpose, Registry
+from policies.vocabulary import UNCLEAR_REPLY, Channel, LegalBasis, Signal
 
 _DOTTED: Final = r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*"
 _PURPOSE_KEY: Final = Word(_DOTTED, "a key such as newsletter or events.invitations")
 _CONTROLLER_KEY: Final = Word(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", "a key such as example-shop")
+_REGISTRY_KEY: Final = Word(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", "a key such as uk_tps")
+_COUNTRY: Final = Word(r"[A-Z]{2}", "a country code of ISO 3166-1 such as DE", required=True)
 _SYSTEM: Final = Word(r"[a-z][a-z0-9_]*", "the name of a system such as hubspot")
+
+CALLED: Final = frozenset({Channel.PHONE, Channel.SMS})
+"""The channels that reach a telephone number."""
 
 _OF_GRANTS: Final = ("expires_after", "double_opt_in", "child", "material_changes")
 """Rules about how a grant comes to be and ends. Only consent is granted."""
@@ -50,7 +55,7 @@ class _Strict(Schema):
 class _ControllerSchema(_Strict):
     name = Text(200, required=True)
     address = Text(400, required=True)
-    country = Word(r"[A-Z]{2}", "a country code of ISO 3166-1 such as DE", required=True)
+    country = _COUNTRY
     contact = Text(200, required=True)
     privacy_officer = Text(200)
     representative = Text(400)
@@ -84,6 +89,24 @@ class _MaterialChangeSchema(_Strict):
         return MaterialChange(**data | {"supersedes": frozenset(data["supersedes"])})
 
 
+class _RegistrySchema(_Strict):
+    name = Text(200, required=True)
+    country = _COUNTRY
+    channels = Terms(OneOf(Channel), required=True)
+    maximum_age = Span("P1D", "P92D", exact=True, required=True)
+    later_consent = Flag()
+    source = Text(400)
+
+    @validates_schema
+    def _about_numbers(self, data: dict[str, Any], **_: Any) -> None:
+        if not set(data.get("channels", ())) <= CALLED:
+            raise ValidationError({"channels": ["may name phone and sms, and nothing else"]})
+
+    @post_load
+    def _freeze(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return data | {"channels": frozenset(data["channels"])}
+
+
 _NAMES: Final = Terms(Text(200))
 
 
@@ -114,6 +137,7 @@ class _PurposeSchema(_Strict):
         fields.Nested(_MaterialChangeSchema), error_messages={"invalid": "must be a list"}
     )
     external_names = Entries(_SYSTEM, _external_names)
+    do_not_call = Terms(Text(64))
 
     @validates_schema
     def _agrees_with_itself(self, data: dict[str, Any], **_: Any) -> None:
@@ -126,7 +150,9 @@ class _PurposeSchema(_Strict):
     @post_load
     def _freeze(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         frozen: dict[str, Any] = {
-            name: frozenset(data[name]) for name in ("channels", "signals") if name in data
+            name: frozenset(data[name])
+            for name in ("channels", "signals", "do_not_call")
+            if name in data
         }
         if "material_changes" in data:
             frozen["material_changes"] = tuple(sorted(data["material_changes"], key=_by_date))
@@ -137,6 +163,7 @@ class _PurposeSchema(_Strict):
 
 _CONTROLLER: Final = _ControllerSchema()
 _PURPOSE: Final = _PurposeSchema()
+_REGISTRY: Final = _RegistrySchema()
 
 
 def _controller(key: str, content: Any) -> Controller:
@@ -145,17 +172,22 @@ def _controller(key: str, content: Any) -> Controller:
 
 def _purpose(key: str, content: Any) -> Purpose:
     # Registers are read by the name of a purpose or a signal: one name must not mean both.
-    if key in set(Signal):
-        raise ValidationError("has the name of a browser signal; choose another")
+    if key in {*Signal, UNCLEAR_REPLY}:
+        raise ValidationError("has the name of a signal; choose another")
     return Purpose(key=key, **_PURPOSE.load(content))
 
 
+def _registry(key: str, content: Any) -> Registry:
+    return Registry(key=key, **_REGISTRY.load(content))
+
+
 class PolicyFileSchema(_Strict):
-    """One policy file: any of a version, controllers and purposes."""
+    """One policy file: any of a version, controllers, purposes and registries."""
 
     version = Word(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a version such as 2026.11")
     controllers = Entries(_CONTROLLER_KEY, _controller)
     purposes = Entries(_PURPOSE_KEY, _purpose)
+    registries = Entries(_REGISTRY_KEY, _registry)
 
 
 _MARKETABLE: Final = frozenset({LegalBasis.CONSENT, LegalBasis.LEGITIMATE_INTERESTS})
@@ -176,6 +208,8 @@ def _contradictions(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         lacking = sorted(confirmed.channels - set(data["channels"]))
         if lacking:
             yield "double_opt_in", f"names channels that the purpose lacks: {', '.join(lacking)}"
+    if data.get("do_not_call") and not CALLED & set(data.get("channels", CALLED)):
+        yield "do_not_call", "is about phone and sms, and the purpose lacks both"
     yield from _among_changes(data.get("material_changes", ()))
 
 
@@ -190,6 +224,8 @@ def _against_basis(data: Mapping[str, Any], basis: LegalBasis) -> Iterator[tuple
         yield "direct_marketing", f"needs consent or legitimate_interests as its basis, not {basis}"
     if data.get("signals") and not basis.yields_to_objection:
         yield "signals", f"cannot be heeded: {basis} does not yield to an objection"
+    if data.get("do_not_call") and not basis.yields_to_objection:
+        yield "do_not_call", f"cannot be heeded: {basis} does not yield to an objection"
 
 
 def _among_changes(changes: Iterable[MaterialChange]) -> Iterator[tuple[str, str]]:

@@ -106,6 +106,10 @@ class Signal(StrEnum):
     """Global Privacy Control: the header `Sec-GPC: 1`."""
 
 
+UNCLEAR_REPLY: Final = "unclear_reply"
+"""The name of the mark that a text message of unclear meaning leaves on its channel until somebody
+has read it. A signal by its type; every purpose that a person could stop heeds it."""
+
 CONFIRMED: Final = "confirmed"
 """The only state of a confirmation event: the second step of a double opt-in."""
 
@@ -171,9 +175,13 @@ class Reason(StrEnum):
     OBJECTED = "OBJECTED"
     REFUSED = "REFUSED"
     SIGNAL_OPT_OUT = "SIGNAL_OPT_OUT"
+    REPLY_UNDER_REVIEW = "REPLY_UNDER_REVIEW"
     EXPIRED = "EXPIRED"
     PENDING_CONFIRMATION = "PENDING_CONFIRMATION"
     CONFIRMATION_LAPSED = "CONFIRMATION_LAPSED"
     NOTICE_SUPERSEDED = "NOTICE_SUPERSEDED"
     CHILD_WITHOUT_AUTHORITY = "CHILD_WITHOUT_AUTHORITY"
+    DNC_LISTED = "DNC_LISTED"
+    DNC_STALE = "DNC_STALE"
+    DNC_NUMBER_UNKNOWN = "DNC_NUMBER_UNKNOWN"
     STATE_UNREADABLE = "STATE_UNREADABLE"

@@ -14,7 +14,15 @@ from typing import Final
 from policies.decisions import Decision
 from policies.explain import CHANNELS, REASONS
 from policies.model import PolicySet
-from policies.vocabulary import ANY, CONFIRMED, ChoiceState, EventType, MarkState, Reason
+from policies.vocabulary import (
+    ANY,
+    CONFIRMED,
+    UNCLEAR_REPLY,
+    ChoiceState,
+    EventType,
+    MarkState,
+    Reason,
+)
 
 
 class Tone(StrEnum):
@@ -58,6 +66,10 @@ EFFECTIVE: Final[Mapping[Reason, Tag]] = MappingProxyType(
         Reason.REFUSED: Tag("Denied", Tone.NO, "was asked, said no"),
         Reason.SUPPRESSED: Tag("Suppressed", Tone.NO, "standing no"),
         Reason.SIGNAL_OPT_OUT: Tag("Signal opt-out", Tone.NO, "browser opts out"),
+        Reason.REPLY_UNDER_REVIEW: Tag("Reply unread", Tone.HELD, "a text message to read"),
+        Reason.DNC_LISTED: Tag("Do-not-call list", Tone.NO, "number is listed"),
+        Reason.DNC_STALE: Tag("List too old", Tone.HELD, "do-not-call list to renew"),
+        Reason.DNC_NUMBER_UNKNOWN: Tag("No number", Tone.UNKNOWN, "nothing to compare"),
         Reason.NO_RECORD: Tag("Unknown", Tone.UNKNOWN, "no yes on record"),
         Reason.SUBJECT_UNKNOWN: Tag("Nobody known", Tone.UNKNOWN, "unknown identifier"),
         Reason.PURPOSE_UNKNOWN: Tag("Unknown purpose", Tone.UNKNOWN, "not in the policy"),
@@ -86,7 +98,7 @@ _MARKS: Final[Mapping[tuple[str, str], Tag]] = MappingProxyType(
     }
 )
 
-_SIGNALS: Final = {"gpc": "Global Privacy Control"}
+_SIGNALS: Final = {"gpc": "Global Privacy Control", UNCLEAR_REPLY: "Text message to read"}
 
 
 def effective(decision: Decision) -> Tag:

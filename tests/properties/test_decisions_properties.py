@@ -1,15 +1,15 @@
 """Laws that every decision obeys, whatever the rule and whatever is known."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Final, TypeVar
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from policies.decisions import Choice, Decision, Facts, decide, end_of_grant
+from policies.decisions import Choice, Decision, Facts, Listing, decide, end_of_grant
 from policies.explain import explain
-from policies.model import DoubleOptIn, MaterialChange, PolicySet, Purpose
+from policies.model import DoubleOptIn, MaterialChange, PolicySet, Purpose, Registry
 from policies.periods import Period
 from policies.vocabulary import Channel, ChoiceState, ConsentStatus, LegalBasis, Reason
 
@@ -27,7 +27,7 @@ def rarely(strategy: st.SearchStrategy[_T]) -> st.SearchStrategy[_T | None]:
 # Few instants, so that they meet; and now and then any instant at all.
 near = st.integers(-3, 20).map(lambda days: START + timedelta(days=days))
 instants = st.one_of(near, near, near, st.datetimes(timezones=st.just(UTC)))
-channels = st.sampled_from([Channel.EMAIL, Channel.SMS, Channel.WEB])
+channels = st.sampled_from([Channel.EMAIL, Channel.SMS, Channel.PHONE])
 channel_sets = st.frozensets(channels, min_size=1)
 denials = st.sampled_from([state for state in ChoiceState if state.denies])
 
@@ -43,12 +43,23 @@ choices = st.builds(
     notice_version=st.one_of(st.none(), st.sampled_from(["1", "2", "3"])),
     child_without_authority=rarely(st.just(value=True)).map(bool),
 )
+LIST: Final = Registry(
+    "list", "A list", "GB", frozenset({Channel.PHONE, Channel.SMS}), Period.parse("P9D"), True
+)
+listings = st.builds(
+    Listing,
+    listed_on=st.one_of(st.none(), near.map(datetime.date)),
+    since=rarely(near.map(datetime.date)),
+    compared=rarely(st.just(value=False)).map(lambda compared: compared is None),
+)
 facts = st.builds(
     Facts,
     known=rarely(st.just(value=True)).map(lambda unknown: not unknown),
     choice=st.one_of(choices, choices, st.none()),
     suppression=rarely(st.just("suppression")),
     signal=rarely(st.just("signal")),
+    unclear_reply=rarely(st.just("reply")),
+    listings=st.one_of(st.none(), st.fixed_dictionaries({}, optional={"list": listings})),
 )
 purposes = st.builds(
     Purpose,
@@ -83,11 +94,12 @@ purposes = st.builds(
             max_size=2,
         ),
     ).map(lambda changes: tuple(changes or ())),
+    do_not_call=rarely(st.just(frozenset({"list"}))).map(lambda named: named or frozenset()),
 )
 
 
 def ask(purpose: Purpose, channel: Channel, known: Facts, now: datetime) -> Decision:
-    policies = PolicySet("1", "sha256:00", {}, {purpose.key: purpose})
+    policies = PolicySet("1", "sha256:00", {}, {purpose.key: purpose}, {"list": LIST})
     return decide(policies, purpose.key, channel, known, now)
 
 
@@ -227,6 +239,10 @@ def of_marketing(_: st.DataObject, rule: Purpose) -> Purpose:
     return replace(rule, direct_marketing=True)
 
 
+def washed(_: st.DataObject, rule: Purpose) -> Purpose:
+    return replace(rule, do_not_call=frozenset({"list"}))
+
+
 def unknown(_: st.DataObject, known: Facts) -> Facts:
     return replace(known, known=False)
 
@@ -237,6 +253,20 @@ def suppressed(_: st.DataObject, known: Facts) -> Facts:
 
 def signalled(_: st.DataObject, known: Facts) -> Facts:
     return replace(known, signal="signal")
+
+
+def unread(_: st.DataObject, known: Facts) -> Facts:
+    return replace(known, unclear_reply="reply")
+
+
+def without_lists(_: st.DataObject, known: Facts) -> Facts:
+    return replace(known, listings=None)
+
+
+def listed(data: st.DataObject, known: Facts) -> Facts:
+    day = data.draw(near).date()
+    held = (known.listings or {}).get("list", Listing(None))
+    return replace(known, listings={"list": replace(held, since=max(day, held.since or day))})
 
 
 def unsaid(_: st.DataObject, known: Facts) -> Facts:
@@ -269,8 +299,20 @@ def sooner(data: st.DataObject, known: Facts) -> Facts:
     )
 
 
-STRICTER: Final = (narrower, shorter, confirmed, superseded, of_marketing)
-LESS: Final = (unknown, suppressed, signalled, unsaid, denied, too_young, unconfirmed, sooner)
+STRICTER: Final = (narrower, shorter, confirmed, superseded, of_marketing, washed)
+LESS: Final = (
+    unknown,
+    suppressed,
+    signalled,
+    unread,
+    without_lists,
+    listed,
+    unsaid,
+    denied,
+    too_young,
+    unconfirmed,
+    sooner,
+)
 
 
 @given(purposes, channels, facts, instants)
@@ -281,7 +323,13 @@ def test_no_grant_is_in_force_before_it_was_given_or_at_its_end(
     if decision.allow and purpose.legal_basis is LegalBasis.CONSENT:
         assert known.choice is not None
         assert known.choice.occurred_at <= now
-        assert decision.expires_at == end_of_grant(purpose, known.choice)
+        end = end_of_grant(purpose, known.choice)
+        if purpose.do_not_call and channel in LIST.channels:
+            drawn = (known.listings or {})["list"].listed_on
+            assert drawn is not None
+            stale_at = datetime.combine(drawn, time(), UTC) + timedelta(days=9)
+            end = stale_at if end is None else min(end, stale_at)
+        assert decision.expires_at == end
         assert decision.expires_at is None or now < decision.expires_at
 
 
@@ -294,6 +342,7 @@ def test_a_yes_holds_until_just_before_it_expires_and_not_at_that_instant(
         legal_basis=LegalBasis.CONSENT,
         channels=frozenset({channel}),
         expires_after=purpose.expires_after or Period.parse("P1Y"),
+        do_not_call=frozenset(),
     )
     assume(choice.occurred_at.year < 9000)
     granted = replace(

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import product
 
 import pytest
 
-from policies.decisions import NOBODY, Choice, Decision, Facts, decide, end_of_grant
-from policies.model import DoubleOptIn, MaterialChange, PolicySet, Purpose
+from policies.decisions import NOBODY, Choice, Decision, Facts, Listing, decide, end_of_grant
+from policies.model import DoubleOptIn, MaterialChange, PolicySet, Purpose, Registry
 from policies.periods import Period
 from policies.vocabulary import Channel, ChoiceState, ConsentStatus, LegalBasis, Reason
 
@@ -34,6 +34,16 @@ CONFIRMED = replace(PURPOSE, double_opt_in=DoubleOptIn(frozenset({EMAIL}), 7 * D
 YEARLY = replace(PURPOSE, expires_after=Period.parse("P1Y"))
 CHANGE = MaterialChange("n", "4", frozenset({"3"}), NOW)
 CHANGED = replace(PURPOSE, material_changes=(CHANGE,))
+LIST = Registry(
+    "list", "A list", "GB", frozenset({Channel.PHONE}), Period.parse("P28D"), later_consent=True
+)
+CALLS = replace(
+    PURPOSE,
+    legal_basis=LegalBasis.LEGITIMATE_INTERESTS,
+    channels=frozenset({Channel.PHONE, EMAIL}),
+    do_not_call=frozenset({"list"}),
+)
+DRAWN = date(2026, 2, 20)
 
 
 def ask(
@@ -44,7 +54,7 @@ def ask(
     key: str = "news",
     channel: Channel = EMAIL,
 ) -> Decision:
-    policies = PolicySet("1", "sha256:00", {}, {"news": purpose})
+    policies = PolicySet("1", "sha256:00", {}, {"news": purpose}, {"list": LIST})
     known = facts if isinstance(facts, Facts) else Facts(known=True, choice=facts)
     return decide(policies, key, channel, known, at)
 
@@ -55,6 +65,19 @@ def said(state: ChoiceState) -> Choice:
 
 def based(basis: LegalBasis) -> Purpose:
     return replace(PURPOSE, legal_basis=basis)
+
+
+def washed(
+    listing: Listing | None,
+    *,
+    purpose: Purpose = CALLS,
+    choice: Choice | None = None,
+    at: datetime = NOW,
+) -> Decision:
+    """May we call, with this copy of the list?"""
+    listings = None if listing is None else {"list": listing}
+    facts = Facts(known=True, choice=choice, listings=listings)
+    return ask(purpose, facts, at=at, channel=Channel.PHONE)
 
 
 def with_grant(*, suppression: str | None = None, signal: str | None = None) -> Facts:
@@ -147,6 +170,25 @@ OUTCOMES: dict[Reason, tuple[Callable[[], Decision], bool, ConsentStatus, str | 
         False,
         ConsentStatus.WITHDRAWN,
         "gpc",
+    ),
+    Reason.REPLY_UNDER_REVIEW: (
+        lambda: ask(PURPOSE, Facts(known=True, choice=GRANT, unclear_reply="reply")),
+        False,
+        ConsentStatus.UNKNOWN,
+        "reply",
+    ),
+    Reason.DNC_LISTED: (
+        lambda: washed(Listing(DRAWN, since=DRAWN)),
+        False,
+        ConsentStatus.WITHDRAWN,
+        None,
+    ),
+    Reason.DNC_STALE: (lambda: washed(None), False, ConsentStatus.UNKNOWN, None),
+    Reason.DNC_NUMBER_UNKNOWN: (
+        lambda: washed(Listing(DRAWN, compared=False)),
+        False,
+        ConsentStatus.UNKNOWN,
+        None,
     ),
     Reason.EXPIRED: (
         lambda: ask(PURPOSE, replace(GRANT, ends_at=NOW)),
@@ -332,3 +374,81 @@ def test_the_ends_of_time_raise_nothing() -> None:
     ):
         choice = replace(GRANT, occurred_at=occurred_at, confirmed_at=confirmed_at)
         assert ask(purpose, choice, at=at).reason in OUTCOMES
+
+
+# --- do-not-call lists -------------------------------------------------------------------------
+
+
+def test_a_number_that_is_on_no_list_may_be_called_until_the_copy_is_too_old() -> None:
+    decision = washed(Listing(DRAWN))
+    assert (decision.allow, decision.reason) == (True, Reason.LEGITIMATE_INTERESTS)
+    end = datetime(2026, 3, 20, tzinfo=UTC)
+    assert decision.expires_at == end
+    assert washed(Listing(DRAWN), at=end - INSTANT).allow
+    assert washed(Listing(DRAWN), at=end).reason is Reason.DNC_STALE
+
+
+def test_a_copy_of_the_future_proves_nothing() -> None:
+    tomorrow = NOW.date() + DAY
+    assert washed(Listing(tomorrow)).reason is Reason.DNC_STALE
+
+
+def test_a_list_says_nothing_about_other_channels() -> None:
+    facts = Facts(known=True)
+    assert ask(CALLS, facts).reason is Reason.LEGITIMATE_INTERESTS
+
+
+def test_the_number_of_a_stale_list_is_still_listed() -> None:
+    listing = Listing(DRAWN, since=DRAWN)
+    assert washed(listing, at=NOW + 90 * DAY).reason is Reason.DNC_LISTED
+
+
+def test_consent_beats_the_list_only_if_it_came_on_a_later_day() -> None:
+    rule = replace(CALLS, legal_basis=LegalBasis.CONSENT)
+    listing = Listing(DRAWN, since=date(2026, 2, 1))
+    given = [
+        (datetime(2026, 1, 31, 12, tzinfo=UTC), Reason.DNC_LISTED),
+        (datetime(2026, 2, 1, 23, 59, tzinfo=UTC), Reason.DNC_LISTED),
+        (datetime(2026, 2, 2, tzinfo=UTC), Reason.GRANTED),
+    ]
+    for occurred_at, reason in given:
+        grant = replace(GRANT, occurred_at=occurred_at)
+        assert washed(listing, purpose=rule, choice=grant).reason is reason
+        # Another basis is no consent, whatever the person once said yes to.
+        assert washed(listing, choice=grant).reason is Reason.DNC_LISTED
+
+
+def test_where_the_law_knows_no_such_thing_consent_does_not_beat_the_list() -> None:
+    rule = replace(CALLS, legal_basis=LegalBasis.CONSENT)
+    strict = PolicySet(
+        "1", "sha256:00", {}, {"news": rule}, {"list": replace(LIST, later_consent=False)}
+    )
+    facts = Facts(known=True, choice=GRANT, listings={"list": Listing(DRAWN, since=DRAWN)})
+    late = replace(GRANT, occurred_at=NOW)
+    for choice in (GRANT, late):
+        decision = decide(strict, "news", Channel.PHONE, replace(facts, choice=choice), NOW)
+        assert decision.reason is Reason.DNC_LISTED
+
+
+def test_of_several_lists_the_one_that_forbids_decides_and_the_oldest_ends_it() -> None:
+    other = replace(LIST, key="other", maximum_age=Period.parse("P15D"))
+    rule = replace(CALLS, do_not_call=frozenset({"list", "other"}))
+    policies = PolicySet("1", "sha256:00", {}, {"news": rule}, {"list": LIST, "other": other})
+
+    def decision(**listings: Listing) -> Decision:
+        facts = Facts(known=True, listings=listings)
+        return decide(policies, "news", Channel.PHONE, facts, NOW)
+
+    both = decision(list=Listing(DRAWN), other=Listing(DRAWN))
+    assert both.expires_at == datetime(2026, 3, 7, tzinfo=UTC)
+    assert decision(list=Listing(DRAWN)).reason is Reason.DNC_STALE
+    assert decision(other=Listing(DRAWN, since=DRAWN)).reason is Reason.DNC_LISTED
+
+
+def test_an_unclear_reply_holds_what_a_reply_could_stop() -> None:
+    marketing = replace(based(LegalBasis.LEGITIMATE_INTERESTS), direct_marketing=True)
+    assert "unclear_reply" in PURPOSE.heeded(Channel.SMS)
+    assert "unclear_reply" in marketing.heeded(Channel.SMS)
+    assert "unclear_reply" not in marketing.heeded(Channel.EMAIL)
+    assert "unclear_reply" not in based(LegalBasis.CONTRACT).heeded(Channel.SMS)
+    assert "unclear_reply" not in based(LegalBasis.PUBLIC_TASK).heeded(Channel.SMS)

@@ -182,3 +182,12 @@ def test_every_subscription_of_a_hubspot_export_is_known(library: PolicySet, sha
     names = {column.partition(": ")[2] for column in header if column.startswith("Opted out of")}
     assert names == {"Marketing Information", "Product Updates"}
     assert [name for name in names if library.purpose_called("hubspot", name) is None] == []
+
+
+def test_the_usual_do_not_call_lists_are_there_with_the_ages_of_their_laws(
+    library: PolicySet,
+) -> None:
+    ages = {key: registry.maximum_age.days for key, registry in library.registries.items()}
+    assert ages == {"us_dnc": 31, "uk_tps": 28, "ca_dncl": 31, "au_dncr": 30, "it_rpo": 15}
+    assert all(registry.source for registry in library.registries.values())
+    assert not any(purpose.do_not_call for purpose in library.purposes.values())

@@ -22,7 +22,15 @@ from policies import document
 from policies.errors import PolicyError, PolicyLoadError, Problem
 from policies.fingerprint import canonical, fingerprint
 from policies.loader import LIBRARY, MAX_FILES, load
-from policies.model import ChildRule, Controller, DoubleOptIn, MaterialChange, PolicySet, Purpose
+from policies.model import (
+    ChildRule,
+    Controller,
+    DoubleOptIn,
+    MaterialChange,
+    PolicySet,
+    Purpose,
+    Registry,
+)
 from policies.periods import Period
 from policies.vocabulary import Channel, LegalBasis, Signal
 
@@ -787,6 +795,10 @@ def test_a_default_that_is_written_out_does_not_change_the_hash(write: Write) ->
         ("legal_basis: consent", "legal_basis: legitimate_interests"),
         ("customer]\n", "customer]\n    expires_after: P1Y\n"),
         ("customer]\n", "customer]\n    signals: [gpc]\n"),
+        (
+            "version:",
+            "registries: {l: {name: L, country: NO, channels: [sms], maximum_age: P9D}}\nversion:",
+        ),
         ("customer]\n", "customer]\n    external_names: {hubspot: [News]}\n"),
     ],
 )
@@ -804,6 +816,82 @@ def test_equal_periods_are_one_rule(write: Write) -> None:
     assert loaded.hash == fingerprint("1", loaded.controllers.values(), [a_year])
 
 
+# --- do-not-call lists -------------------------------------------------------------------------
+
+LISTS = """\
+registries:
+  uk_tps:
+    name: TPS
+    country: GB
+    channels: [phone]
+    maximum_age: P4W
+    later_consent: true
+    source: PECR
+"""
+CALLS = NEWS.replace("[email, sms]", "[email, sms, phone]") + "    do_not_call: [uk_tps]\n"
+
+
+def test_registries_arrive_in_the_model(write: Write) -> None:
+    loaded = load(write(rules=BASE + CALLS, lists=LISTS))
+    registry = Registry(
+        "uk_tps", "TPS", "GB", frozenset({Channel.PHONE}), Period(0, 28), True, "PECR"
+    )
+    assert loaded.registries == {"uk_tps": registry}
+    news = loaded.purposes["news"]
+    assert loaded.washed_against(news, Channel.PHONE) == (registry,)
+    assert loaded.washed_against(news, Channel.SMS) == ()
+
+
+@pytest.mark.parametrize(
+    ("rules", "sentence"),
+    [
+        (
+            CALLS.replace("[uk_tps]", "[tps] #!"),
+            "Purpose news: registry 'tps' is declared in no file.",
+        ),
+        (
+            NEWS + "    do_not_call: [uk_tps] #!",
+            "Purpose news: registry 'uk_tps' bears on no channel of the purpose.",
+        ),
+        (
+            CALLS.replace("[email, sms, phone]", "[email]").replace("[uk_tps]", "[uk_tps] #!"),
+            "Purpose news: do_not_call is about phone and sms, and the purpose lacks both.",
+        ),
+        (
+            CALLS.replace("consent", "contract")
+            .replace("    direct_marketing: true\n", "")
+            .replace("DirectMarketing", "Marketing")
+            .replace("marketing.communications", "essential.service")
+            .replace("[uk_tps]", "[uk_tps] #!"),
+            "Purpose news: do_not_call cannot be heeded: contract does not yield to an objection.",
+        ),
+    ],
+)
+def test_a_list_that_could_not_be_heeded_is_refused(
+    write: Write, rules: str, sentence: str
+) -> None:
+    text = BASE + rules
+    problem = next(
+        one for one in problems(write(rules=text, lists=LISTS)) if one.sentence == sentence
+    )
+    assert (problem.file, problem.line) == ("rules.yaml", marked(text))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("[phone]", "[email, sms]", "channels may name phone and sms, and nothing else."),
+        ("P4W", "P1M", "maximum_age must be given in days or weeks, not 'P1M'."),
+        ("P4W", "P93D", "maximum_age must be between P1D and P92D, not 'P93D'."),
+        ("GB", "UKX", "country must be a country code of ISO 3166-1 such as DE, not 'UKX'."),
+        ("uk_tps:", "UK-TPS:", "must be a key such as uk_tps, not 'UK-TPS'."),
+    ],
+)
+def test_a_malformed_registry_is_refused(write: Write, old: str, new: str, sentence: str) -> None:
+    found = problems(write(rules=BASE + NEWS, lists=LISTS.replace(old, new)))
+    assert any(problem.sentence.endswith(sentence) for problem in found), found
+
+
 # --- what is shipped ---------------------------------------------------------------------------
 
 
@@ -814,7 +902,12 @@ def library() -> PolicySet:
 
 
 def test_the_shipped_canonical_form_is_that_of_rfc_8785(library: PolicySet) -> None:
-    written = canonical(library.version, library.controllers.values(), library.purposes.values())
+    written = canonical(
+        library.version,
+        library.controllers.values(),
+        library.purposes.values(),
+        library.registries.values(),
+    )
     assert written == rfc8785.dumps(json.loads(written))
 
 
