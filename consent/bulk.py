@@ -9,16 +9,39 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, cast
 
-from sqlalchemy import Column, Connection, Dialect, Row, Table
+from sqlalchemy import Column, Connection, Dialect, Table
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from consent.subjects import Reader
 
-AnyRow: TypeAlias = Row[*tuple[Any, ...]]
-
 _IN_SIZES: Final = (1, 8, 64, 512)
+
+
+def run(connection: Connection, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
+    """The rows of one statement (none, if it has none) as the driver gives them.
+
+    Half the price of going through SQLAlchemy, for statements that need nothing else of it.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: the database refused, or did not answer.
+    """
+    pooled, driver = connection.connection, connection.dialect.loaded_dbapi
+    cursor = pooled.cursor()
+    try:
+        cursor.execute(sql, parameters)
+        return cast("list[tuple[Any, ...]]", cursor.fetchall()) if cursor.description else []
+    except driver.Error as error:
+        lost = connection.dialect.is_disconnect(error, pooled.driver_connection, None)
+        if lost:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            sql, None, error, driver.Error, hide_parameters=True, connection_invalidated=lost
+        ) from error
+    finally:
+        cursor.close()
 
 
 def connection_of(reader: Reader) -> Connection:
@@ -60,7 +83,7 @@ def upsert(
 
 def write(
     session: Session, writes: Sequence[Rows], then: str = "", values: tuple[Any, ...] = ()
-) -> list[AnyRow]:
+) -> list[tuple[Any, ...]]:
     """Write into several tables, then run a statement: on PostgreSQL all in one round trip.
 
     The parts must not depend on each other: none sees what another wrote.
@@ -87,14 +110,13 @@ def write(
         sql = _together(forms, then)
         if not sql:
             return []
-        result = connection.exec_driver_sql(sql, (*parameters, *values))
-        return list(result.fetchall()) if then else []
+        return run(connection, sql, (*parameters, *values))
     for part, rows in parts:
         columns = _columns(part, rows)
         connection.exec_driver_sql(part.one, list(zip(*columns, strict=True)))
     if not then:
         return []
-    return list(connection.exec_driver_sql(then.format(mark="?"), values).fetchall())
+    return run(connection, then.format(mark="?"), values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +181,7 @@ def select_by_keys(
     query: str,
     keys: Sequence[bytes] | Sequence[str],
     also: tuple[str, ...] = (),
-) -> list[AnyRow]:
+) -> list[tuple[Any, ...]]:
     """The rows of a query for any number of keys, at a few microseconds a key.
 
     Args:
@@ -181,35 +203,15 @@ def select_by_keys(
         else:
             sql = query.format(keys=f"= ANY(%s::{kind}[])", mark="%s")
             parameter = array_literal(keys)
-        return list(connection.exec_driver_sql(sql, (parameter, *also)).fetchall())
-    rows: list[AnyRow] = []
+        return run(connection, sql, (parameter, *also))
+    rows: list[tuple[Any, ...]] = []
     for start in range(0, len(keys), _IN_SIZES[-1]):
         chunk = tuple(keys[start : start + _IN_SIZES[-1]])
         # Few lengths, so that SQLite finds its prepared statements again.
         size = next(size for size in _IN_SIZES if size >= len(chunk))
         sql = query.format(keys=f"IN ({', '.join('?' * size)})", mark="?")
         padded = chunk + chunk[-1:] * (size - len(chunk))
-        rows.extend(connection.exec_driver_sql(sql, (*padded, *also)).fetchall())
-    return rows
-
-
-def fetch(connection: Connection, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
-    """The rows of one question, as the driver gives them: half the price of asking SQLAlchemy.
-
-    For a connection outside transactions, and for SQL that changes nothing.
-
-    Raises:
-        sqlalchemy.exc.DBAPIError: the database did not answer.
-    """
-    cursor = connection.connection.cursor()
-    try:
-        cursor.execute(sql, parameters)
-        rows = cast("list[tuple[Any, ...]]", cursor.fetchall())
-    except connection.dialect.loaded_dbapi.Error:
-        # Asked again where errors get their meaning, and a broken connection is noticed.
-        return [tuple(row) for row in connection.exec_driver_sql(sql, parameters)]
-    finally:
-        cursor.close()
+        rows.extend(run(connection, sql, (*padded, *also)))
     return rows
 
 

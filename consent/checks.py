@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, Dialect, and_, bindparam, literal_column, select
 
-from consent.bulk import fetch
+from consent.bulk import run
 from consent.choices import fact_of
 from consent.errors import InvalidInstantError
 from consent.models import event as event_table
@@ -139,7 +139,7 @@ class Checker:
         question = self._question(shape)
         signals = {f"signal_{n}": name for n, name in enumerate(sorted(rule.signals))}
         asked = {**located, **signals, "purpose": rule.key, "channel": channel.value}
-        rows = fetch(connection, question.sql, question.parameters(asked))
+        rows = run(connection, question.sql, question.parameters(asked))
         if rows[0][0] is None:
             return NOBODY
         held = [row[1:] for row in rows if row[1] is not None]

@@ -19,7 +19,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -74,6 +74,7 @@ class Database:
         )
         self._reader = reader
         self._idle: deque[Connection] = deque()
+        self._idle_at_once: deque[Connection] = deque()
         self._writing = threading.Lock()
         self._writer: int | None = None
         if self.dialect == "sqlite":
@@ -147,11 +148,8 @@ class Database:
         Raises:
             DatabaseError: as `begin`.
         """
-        if self.dialect == "postgresql":
-            with self._direct.connect() as connection:
-                yield connection
-            return
-        with self._turn(), self._direct.connect() as connection:
+        turn = self._turn() if self.dialect == "sqlite" else nullcontext()
+        with turn, _Read(self._direct, self._idle_at_once) as connection:
             yield connection
 
     @contextmanager
@@ -169,8 +167,9 @@ class Database:
 
     def dispose(self) -> None:
         """Close all idle connections. The database may be used again afterwards."""
-        while self._idle:
-            self._idle.popleft().close()
+        for idle in (self._idle, self._idle_at_once):
+            while idle:
+                idle.popleft().close()
         self._reader.dispose()
         self.engine.dispose()
 
@@ -189,8 +188,10 @@ class Database:
             self._writing.release()
 
     def _after_fork(self) -> None:
-        _inherited.append((self.engine.pool, self._reader.pool, list(self._idle)))
+        idle = [*self._idle, *self._idle_at_once]
+        _inherited.append((self.engine.pool, self._reader.pool, idle))
         self._idle.clear()
+        self._idle_at_once.clear()
         self.engine.dispose(close=False)
         self._reader.dispose(close=False)
         self._writing = threading.Lock()

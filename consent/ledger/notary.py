@@ -19,6 +19,7 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from consent.bulk import run
 from consent.columns import Bytes, UtcDateTime
 from consent.errors import LedgerError, LedgerRolledBackError
 from consent.ledger.checkpoint import Checkpoint, NoteSigner, sign_note
@@ -161,7 +162,7 @@ class SqlCheckpointStore:
 def _replaced(connection: Connection, origin: str, expected: Signed, new: Signed) -> bool:
     sql = _REPLACE.format(mark="?" if connection.dialect.name == "sqlite" else "%s")
     values = (new.size, new.root, new.note, origin, expected.size, expected.root)
-    return connection.exec_driver_sql(sql, values).one_or_none() is not None
+    return bool(run(connection, sql, values))
 
 
 class Notary:

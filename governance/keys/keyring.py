@@ -18,13 +18,13 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session, SessionTransaction
 
 from consent import bulk
-from consent.bulk import AnyRow, array_literal, connection_of, select_by_keys
+from consent.bulk import array_literal, connection_of, select_by_keys
 from consent.subjects import Reader, SubjectRef
 from governance.database import Database, insert_if_absent
 from governance.errors import KeyringError
@@ -211,7 +211,7 @@ class Keyring:
     ) -> dict[SubjectRef, PersonKey]:
         return _by_subject(self._open(reader, select_by_keys(reader, _SELECT_SUBJECT, subjects)))
 
-    def _open(self, reader: Reader, rows: Iterable[AnyRow | KeyRow]) -> list[PersonKey]:
+    def _open(self, reader: Reader, rows: Iterable[tuple[Any, ...] | KeyRow]) -> list[PersonKey]:
         keys = []
         for kid, subject, generation, name, wrapped in rows:
             epoch = self._epochs.get(name) or self._epoch(reader, name)
@@ -299,7 +299,7 @@ class Keyring:
         wrapped = self._provider.wrap(key_ref, key, context_of(context))
         return {"provider": self._provider.name, "key_ref": key_ref, "wrapped": wrapped}
 
-    def _unwrap(self, row: AnyRow, context: str) -> bytes:
+    def _unwrap(self, row: Row[*tuple[Any, ...]], context: str) -> bytes:
         return unwrap(self._provider, row, context)
 
     def _after_fork(self) -> None:
@@ -307,7 +307,7 @@ class Keyring:
         self._opening = threading.Lock()
 
 
-def unwrap(provider: KeyProvider, row: AnyRow, context: str) -> bytes:
+def unwrap(provider: KeyProvider, row: Row[*tuple[Any, ...]], context: str) -> bytes:
     """The key of a row that has `provider`, `key_ref` and `wrapped`.
 
     Raises:

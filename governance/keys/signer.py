@@ -6,12 +6,11 @@ signer, which shows it to nobody.
 """
 
 from datetime import datetime
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
-from consent.bulk import AnyRow
 from governance.database import Database, insert_if_absent
 from governance.errors import KeyringError
 from governance.keys.keyring import context_of, unwrap
@@ -63,7 +62,7 @@ def open_signer(
     return signer
 
 
-def _stored(database: Database, name: str) -> AnyRow | None:
+def _stored(database: Database, name: str) -> Row[*tuple[Any, ...]] | None:
     with database.read() as connection:
         query = select(signing_key).where(signing_key.c.name == name)
         return connection.execute(query).one_or_none()

@@ -14,13 +14,13 @@ import hmac
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import ColumnElement, bindparam, select
 from sqlalchemy.orm import Session
 
 from consent import bulk
-from consent.bulk import AnyRow, array_literal, select_by_keys
+from consent.bulk import array_literal, select_by_keys
 from consent.errors import InvalidSubjectError, UnknownSubjectError
 from consent.subjects import Identifier, IdentifierKind, Reader, SubjectRef, new_subject_ref
 from governance.errors import DecryptionError
@@ -111,17 +111,14 @@ class Directory:
         """
         found: dict[SubjectRef, list[Identifier]] = {ref: [] for ref in refs}
         rows = select_by_keys(reader, _SELECT_SEALED, list(found))
-        keys = self._keyring.by_id(reader, [key_id(row.sealed) for row in rows])
-        for row in sorted(rows, key=lambda row: (row.created_at, row.blind_index)):
-            key = keys.get(key_id(row.sealed))
+        keys = self._keyring.by_id(reader, [key_id(sealed) for _, _, sealed, *_ in rows])
+        for ref, kind, sealed, token, _ in sorted(rows, key=lambda row: (row[4], row[3])):
+            key = keys.get(key_id(sealed))
             if key is not None:
-                identifier = _open(key, row.sealed, row.subject_ref, row.kind)
-                if not any(
-                    hmac.compare_digest(token, row.blind_index)
-                    for token in self._tokens(identifier)
-                ):
+                identifier = _open(key, sealed, ref, kind)
+                if not any(hmac.compare_digest(own, token) for own in self._tokens(identifier)):
                     raise DecryptionError
-                found[row.subject_ref].append(identifier)
+                found[ref].append(identifier)
         return found
 
     # --- making --------------------------------------------------------------------------------
@@ -240,6 +237,10 @@ class Directory:
         self._keyring.foresee(session, [row[2:] for row in rows if row[2] is not None])
         return dict(_pairs(rows))
 
+    def index_of(self, kind: IdentifierKind) -> BlindIndex:
+        """The index under which identifiers of a kind are written now."""
+        return self._tokenisers(kind)[0]
+
     def _keys(self, identifier: Identifier) -> Sequence[bytes | str]:
         return [identifier.value] if identifier.kind == "ref" else self._tokens(identifier)
 
@@ -322,7 +323,7 @@ def _parted(keys: Iterable[Sequence[bytes | str]]) -> tuple[list[bytes], list[st
     return tokens, refs
 
 
-def _pairs(rows: Iterable[AnyRow]) -> Iterator[tuple[bytes | str, SubjectRef]]:
+def _pairs(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[bytes | str, SubjectRef]]:
     return ((row[0], row[1]) for row in rows)
 
 

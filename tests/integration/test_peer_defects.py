@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from admin_ui.services import Services
 from admin_ui.settings import Settings
-from consent.bulk import fetch
+from consent import bulk
 from consent.ledger.leaf import timestamp
 from consent.models import event as event_table
 from consent.models import ledger
@@ -126,13 +126,16 @@ def statements() -> Iterator[dict[str, Any]]:
     def note(_: Any, __: Any, statement: str, parameters: Any, ___: Any, many: bool) -> None:
         seen.setdefault(statement, parameters[0] if many else parameters)
 
+    run = bulk.run
+
     def noted(connection: Connection, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
         seen.setdefault(sql, parameters)
-        return fetch(connection, sql, parameters)
+        return run(connection, sql, parameters)
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
-        with patch("consent.checks.fetch", noted):  # it asks the driver itself
+        # These ask the driver itself.
+        with patch("consent.bulk.run", noted), patch("consent.checks.run", noted):
             yield seen
     finally:
         event.remove(Engine, "before_cursor_execute", note)
