@@ -67,6 +67,15 @@ class Registry:
 
 
 @dataclass(frozen=True, slots=True)
+class Wording:
+    """A purpose in the words of one language, as people read it."""
+
+    name: str
+    description: str
+    recipients: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Purpose:
     """Why a controller uses personal data, on which channels, and on which legal basis."""
 
@@ -99,6 +108,17 @@ class Purpose:
     """What other systems call this purpose: `{"hubspot": ("Marketing Information",)}`."""
     do_not_call: frozenset[str] = frozenset()
     """Registries that a number must not be on."""
+    language: str = "en"
+    """The BCP 47 tag of the language that name, description and recipients are written in."""
+    translations: Mapping[str, Wording] = field(default_factory=dict)
+    """What they say in other languages, by tag. Somebody approved each: nothing is translated
+    on the way."""
+
+    def worded(self, language: str) -> tuple[Wording, str]:
+        """The purpose in a language, or in its own where nobody translated it; with its tag."""
+        if language in self.translations:
+            return self.translations[language], language
+        return Wording(self.name, self.description, self.recipients), self.language
 
     def heeded(self, channel: str) -> frozenset[str]:
         """The names of the signals that stop this purpose on a channel.

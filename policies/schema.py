@@ -17,7 +17,15 @@ from typing import Any, Final
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validates_schema
 
 from policies.fields import Age, Entries, Flag, Instant, OneOf, Span, Terms, Text, Word
-from policies.model import ChildRule, Controller, DoubleOptIn, MaterialChange, Purpose, Registry
+from policies.model import (
+    ChildRule,
+    Controller,
+    DoubleOptIn,
+    MaterialChange,
+    Purpose,
+    Registry,
+    Wording,
+)
 from policies.vocabulary import UNCLEAR_REPLY, Channel, LegalBasis, Signal
 
 _DOTTED: Final = r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*"
@@ -25,6 +33,9 @@ _PURPOSE_KEY: Final = Word(_DOTTED, "a key such as newsletter or events.invitati
 _CONTROLLER_KEY: Final = Word(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", "a key such as example-shop")
 _REGISTRY_KEY: Final = Word(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", "a key such as uk_tps")
 _COUNTRY: Final = Word(r"[A-Z]{2}", "a country code of ISO 3166-1 such as DE", required=True)
+_LANGUAGE: Final = Word(
+    r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-[A-Z]{2})?", "a language such as de or pt-BR"
+)
 _SYSTEM: Final = Word(r"[a-z][a-z0-9_]*", "the name of a system such as hubspot")
 
 CALLED: Final = frozenset({Channel.PHONE, Channel.SMS})
@@ -107,7 +118,23 @@ class _RegistrySchema(_Strict):
         return data | {"channels": frozenset(data["channels"])}
 
 
+class _WordingSchema(_Strict):
+    name = Text(120, required=True)
+    description = Text(1000, required=True)
+    recipients = Terms(Text(200))
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Wording:
+        return Wording(**data)
+
+
+_WORDING: Final = _WordingSchema()
 _NAMES: Final = Terms(Text(200))
+
+
+def _wording(_: str, content: object) -> Wording:
+    loaded: Wording = _WORDING.load(content)  # type: ignore[arg-type]  # it refuses what is no mapping
+    return loaded
 
 
 def _external_names(_: str, names: object) -> tuple[str, ...]:
@@ -138,6 +165,8 @@ class _PurposeSchema(_Strict):
     )
     external_names = Entries(_SYSTEM, _external_names)
     do_not_call = Terms(Text(64))
+    language = _LANGUAGE
+    translations = Entries(_LANGUAGE, _wording)
 
     @validates_schema
     def _agrees_with_itself(self, data: dict[str, Any], **_: Any) -> None:
@@ -158,6 +187,8 @@ class _PurposeSchema(_Strict):
             frozen["material_changes"] = tuple(sorted(data["material_changes"], key=_by_date))
         if "external_names" in data:
             frozen["external_names"] = MappingProxyType(data["external_names"])
+        if "translations" in data:
+            frozen["translations"] = MappingProxyType(data["translations"])
         return data | frozen
 
 
@@ -211,6 +242,7 @@ def _contradictions(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if data.get("do_not_call") and not CALLED & set(data.get("channels", CALLED)):
         yield "do_not_call", "is about phone and sms, and the purpose lacks both"
     yield from _among_changes(data.get("material_changes", ()))
+    yield from _among_languages(data)
 
 
 def _against_basis(data: Mapping[str, Any], basis: LegalBasis) -> Iterator[tuple[str, str]]:
@@ -241,6 +273,15 @@ def _among_changes(changes: Iterable[MaterialChange]) -> Iterator[tuple[str, str
                 "material_changes",
                 f"says that {one.version} supersedes {later.version}, which is not older",
             )
+
+
+def _among_languages(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """A text has one wording a language, and who gets the data does not depend on it."""
+    for tag, wording in data.get("translations", {}).items():
+        if tag == data.get("language", "en"):
+            yield "translations", f"has {tag}, which the purpose itself is written in"
+        if len(wording.recipients) != len(data.get("recipients", ())):
+            yield "translations", f"names more or fewer recipients in {tag} than the purpose"
 
 
 def _by_date(change: MaterialChange) -> tuple[datetime, str, str]:

@@ -87,6 +87,10 @@ def test_every_channel_and_the_usual_bases_are_used(library: PolicySet) -> None:
     }
 
 
+def test_every_purpose_is_said_in_every_language_of_the_privacy_centre(library: PolicySet) -> None:
+    assert {tuple(rule.translations) for rule in library.purposes.values()} == {("de", "fr", "es")}
+
+
 def test_consent_expires_and_protects_children(library: PolicySet) -> None:
     for purpose in library.purposes.values():
         on_consent = purpose.legal_basis is LegalBasis.CONSENT

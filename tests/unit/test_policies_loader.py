@@ -30,6 +30,7 @@ from policies.model import (
     PolicySet,
     Purpose,
     Registry,
+    Wording,
 )
 from policies.periods import Period
 from policies.vocabulary import Channel, LegalBasis, Signal
@@ -716,6 +717,50 @@ def test_a_material_change_that_makes_no_sense_is_refused(
     )
 
 
+# --- other languages ---------------------------------------------------------------------------
+
+
+def test_a_purpose_is_read_in_the_words_of_a_language_or_in_its_own(write: Write) -> None:
+    rules = """
+    recipients: [Printer]
+    translations:
+      de: {name: Neues, description: Wir schreiben Ihnen., recipients: [Druckerei]}
+      pt-BR: {name: Novidades, description: Escrevemos para você., recipients: [Gráfica]}
+"""
+    news = load(write(rules=BASE + NEWS + rules)).purposes["news"]
+    assert news.worded("de") == (Wording("Neues", "Wir schreiben Ihnen.", ("Druckerei",)), "de")
+    assert news.worded("pt-BR")[0].name == "Novidades"
+    assert news.worded("fr") == (Wording("News", "We write to you.", ("Printer",)), "en")
+    with pytest.raises(TypeError):
+        news.translations["fr"] = Wording("a", "b")  # type: ignore[index]  # on purpose
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        (
+            "translations: {en: {name: News, description: Yes.}}",
+            "translations has en, which the purpose itself is written in.",
+        ),
+        (
+            "translations: {de: {name: N, description: D, recipients: [R]}}",
+            "translations names more or fewer recipients in de than the purpose.",
+        ),
+        ("translations: {de: {name: N}}", "translations.de.description is missing."),
+        (
+            "translations: {German: {name: N, description: D}}",
+            "translations.German must be a language such as de or pt-BR, not 'German'.",
+        ),
+        ("translations: {de: News}", "translations.de must be a mapping of keys to values."),
+        ("language: english", "language must be a language such as de or pt-BR, not 'english'."),
+    ],
+)
+def test_a_translation_that_says_something_else_is_refused(
+    write: Write, rule: str, sentence: str
+) -> None:
+    assert the_problem(write(rules=with_rule(rule))).sentence == f"Purpose news: {sentence}"
+
+
 # --- the hash ----------------------------------------------------------------------------------
 
 GOLDEN = "sha256:398c47f963eb610c350266239096e88f5f538665bbe48ae3b127abfd22bab0e1"
@@ -800,6 +845,8 @@ def test_a_default_that_is_written_out_does_not_change_the_hash(write: Write) ->
             "registries: {l: {name: L, country: NO, channels: [sms], maximum_age: P9D}}\nversion:",
         ),
         ("customer]\n", "customer]\n    external_names: {hubspot: [News]}\n"),
+        ("customer]\n", "customer]\n    language: de\n"),
+        ("customer]\n", "customer]\n    translations: {de: {name: N, description: Wir.}}\n"),
     ],
 )
 def test_every_rule_changes_the_hash(write: Write, tmp_path: Path, old: str, new: str) -> None:
