@@ -1,9 +1,10 @@
 """The composition root: one Flask app out of the surfaces that a deployment wants.
 
 `create_app` puts together what `admin_ui.services` constructed: the API of consent, its
-documentation, and the console. Every response carries the security headers; every error of the
-API is a problem document; every endpoint carries a label, or the app refuses to start. It lives
-in this package because this is the last word of the sentence, also for deployments without a UI.
+documentation, the console and the privacy centre. Every response carries the security headers;
+every error of the API is a problem document; every endpoint carries a label, or the app refuses to
+start. It lives in this package because this is the last word of the sentence, also for deployments
+without a UI.
 """
 
 import secrets
@@ -15,7 +16,7 @@ from threading import BoundedSemaphore
 from typing import Any, Final, cast
 
 import structlog
-from flask import Flask, Request, Response, g, request
+from flask import Flask, Request, Response, current_app, g, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFProtect
 from sqlalchemy.exc import OperationalError
@@ -28,6 +29,7 @@ from werkzeug.exceptions import (
 
 from admin_ui import documentation
 from admin_ui.console import surface as console
+from admin_ui.privacy_centre import surface as privacy_centre
 from admin_ui.services import Services
 from consent.api import changes, checks, choices, log, receipts
 from consent.api.context import ConsentApi
@@ -66,6 +68,7 @@ class Surface(StrEnum):
 
     API = "api"
     CONSOLE = "console"
+    PRIVACY_CENTRE = "privacy_centre"
 
 
 def create_app(services: Services, surfaces: Collection[Surface] = tuple(Surface)) -> Flask:
@@ -104,6 +107,8 @@ def create_app(services: Services, surfaces: Collection[Surface] = tuple(Surface
         console.register(app, guard)
         if Surface.API in surfaces:
             app.register_blueprint(documentation.pages)
+    if Surface.PRIVACY_CENTRE in surfaces:
+        privacy_centre.register(app, csrf)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(OperationalError, _unavailable)
     app.register_error_handler(DatabaseError, _unavailable)
@@ -162,7 +167,17 @@ def _principal() -> Principal:
 def _http_error(error: HTTPException) -> Response:
     if wants_problem():
         return problem_of_http(error).response()
-    return console.error_page(error)
+    return _error_page(error)
+
+
+def _error_page(error: HTTPException, reference: str | None = None) -> Response:
+    """The page for an error, as people of that address read it."""
+    there = current_app.blueprints
+    if "privacy_centre" in there and (privacy_centre.is_ours() or "console" not in there):
+        return privacy_centre.error_page(error, reference)
+    if "console" in there:
+        return console.error_page(error, reference)
+    return cast(Response, error.get_response())
 
 
 def _unavailable(error: Exception) -> Response:
@@ -176,7 +191,7 @@ def _unavailable(error: Exception) -> Response:
             "again, under the same Idempotency-Key if it had one.",
             headers={"Retry-After": "5"},
         ).response()
-    return console.error_page(ServiceUnavailable())
+    return _error_page(ServiceUnavailable())
 
 
 def _unexpected(error: Exception) -> Response:
@@ -191,7 +206,7 @@ def _unexpected(error: Exception) -> Response:
             "INTERNAL_ERROR",
             f"What was sent may have been carried out or not. Operators find it as {reference}.",
         ).response()
-    return console.error_page(InternalServerError(), reference)
+    return _error_page(InternalServerError(), reference)
 
 
 _HEADERS: Final = {

@@ -63,6 +63,10 @@ class Settings:
     log_origin: str = "localhost/tutela"
     organisation: str = "Example organisation"
     time_zone: str = "UTC"
+    privacy_email: str = ""
+    """Where people write about their data; shown on the public's pages, as are these two."""
+    privacy_phone: str = ""
+    privacy_address: str = ""
     workers: int = 1
     threads: int = 8
     log_level: str = "INFO"
