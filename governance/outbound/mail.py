@@ -14,7 +14,7 @@ Non-goals: bounces, campaigns, and how often a stranger may have mail sent: call
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
@@ -36,6 +36,7 @@ from governance.outbound.errors import (
     InvalidMailError,
 )
 from governance.outbound.models import MailState, mail
+from governance.outbound.people import AddressBook
 from governance.outbound.sealing import Sealer
 from governance.outbound.templates import MailKinds, Written
 
@@ -47,18 +48,6 @@ _FIRST_WAIT: Final = timedelta(minutes=1)
 _LONGEST_WAIT: Final = timedelta(hours=4)
 _DICE: Final = secrets.SystemRandom().random
 _c = mail.c
-
-
-class AddressBook(Protocol):
-    """Knows whose an address is, and which addresses somebody has."""
-
-    def find(self, reader: Reader, identifiers: Sequence[Identifier]) -> list[SubjectRef | None]:
-        """The people of identifiers, in their order; None for the unknown."""
-
-    def identifiers_of(
-        self, reader: Reader, refs: Sequence[SubjectRef]
-    ) -> Mapping[SubjectRef, list[Identifier]]:
-        """The identifiers of people, the oldest first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ add a header or a recipient. It is the same in every attempt, byte for byte.
 """
 
 import os
+import re
 import smtplib
 import socket
 import ssl
@@ -16,12 +17,13 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from governance.outbound.errors import DeliveryFailedError, DeliveryRefusedError
 from governance.outbound.mail import Letter
 from governance.outbound.settings import Sender, SmtpSecurity, SmtpServer
 
+_ENCODED_WORD: Final = re.compile(r"=\?[^?]*\?[BbQq]\?")
 _STEP_SECONDS: Final = 20.0
 _WHOLE: Final = timedelta(seconds=90)
 """An attempt is cut off after so long, well within the lease of the queue."""
@@ -31,15 +33,17 @@ def message_of(letter: Letter, sender: Sender) -> EmailMessage:
     """The message that goes over the wire.
 
     Raises:
-        DeliveryRefusedError: the recipient's address cannot be written in a header.
+        DeliveryRefusedError: the address or the subject cannot be written in a header as it is.
     """
     message = EmailMessage(policy=SMTP_POLICY)
-    domain = sender.address.rpartition("@")[2]
-    message["From"] = _address(sender.address, sender.name)
+    message["From"] = Address(sender.name, addr_spec=sender.address)
     message["To"] = _address(letter.address)
-    message["Subject"] = letter.written.subject
+    try:
+        message["Subject"] = letter.written.subject
+    except ValueError as error:
+        raise DeliveryRefusedError("CONTENT_UNUSABLE") from error
     message["Date"] = letter.queued_at
-    message["Message-ID"] = f"<{letter.id}@{domain}>"
+    message["Message-ID"] = f"<{letter.id}@{sender.address.rpartition('@')[2]}>"
     # RFC 3834: no holiday answers, please.
     message["Auto-Submitted"] = "auto-generated"
     if letter.unsubscribe is not None:
@@ -51,11 +55,15 @@ def message_of(letter: Letter, sender: Sender) -> EmailMessage:
     return message
 
 
-def _address(address: str, name: str = "") -> Address:
+def _address(address: str) -> Address:
     user, _, domain = address.rpartition("@")
+    # An encoded word (RFC 2047) is somebody else's name to whoever reads headers.
+    if not user or not domain or _ENCODED_WORD.search(user):
+        raise DeliveryRefusedError("ADDRESS_UNUSABLE")
     try:
-        ascii_domain = domain if domain.isascii() else domain.encode("idna").decode()
-        return Address(name, username=user, domain=ascii_domain)
+        return Address(
+            username=user, domain=domain if domain.isascii() else domain.encode("idna").decode()
+        )
     except (ValueError, IndexError) as error:
         raise DeliveryRefusedError("ADDRESS_UNUSABLE") from error
 
@@ -86,10 +94,10 @@ class SmtpTransport:
     def send(self, letter: Letter) -> None:
         """See `MailTransport.send`."""
         message = message_of(letter, self._sender)
-        recipient = message["To"].addresses[0].addr_spec
+        recipient = _address(letter.address).addr_spec
         try:
             with self._connected() as connection:
-                # Named here: parsed out of the headers again, they could be others.
+                # Named here: smtplib would take them from the headers, by a parser of its own.
                 connection.send_message(message, self._sender.address, [recipient])
         except smtplib.SMTPRecipientsRefused as error:
             ((status, _),) = error.recipients.values()
@@ -116,13 +124,10 @@ class SmtpTransport:
     @contextmanager
     def _connected(self) -> Iterator[smtplib.SMTP]:
         server = self._server
-        seconds = self._whole.total_seconds()
-        if server.security is SmtpSecurity.IMPLICIT:
-            connection: _Watched = _WatchedTls(server, seconds, self._step_seconds, self._context)
-        else:
-            connection = _Watched(server, seconds, self._step_seconds)
+        connection = _Watched(server.host, self._step_seconds, self._whole.total_seconds())
+        implicit = server.security is SmtpSecurity.IMPLICIT
         try:
-            connection.open()
+            connection.open(server.port, self._context if implicit else None)
             if server.security is SmtpSecurity.STARTTLS:
                 connection.starttls(context=self._context)
             if server.user:
@@ -139,37 +144,37 @@ class SmtpTransport:
 class _Watched(smtplib.SMTP):
     """A connection that is cut off after so many seconds in all.
 
-    Python's own wait for each step starts anew with every byte that comes.
+    Python's own wait for each step starts anew with every byte that comes. The socket is made here,
+    so that the watch is over TLS's handshake too.
     """
 
-    def __init__(self, server: SmtpServer, seconds: float, step: float, **more: Any) -> None:
-        super().__init__(timeout=step, **more)
-        # Where certificates are checked, this is the name that they must have.
-        self._host = server.host
-        self._server = server
-        self.watch = threading.Timer(seconds, self._cut)
+    def __init__(self, host: str, step: float, whole: float) -> None:
+        super().__init__(timeout=step)
+        self._step = step
+        # What the certificate must name, also after STARTTLS.
+        self._host = host
+        self.watch = threading.Timer(whole, self._cut)
         self.watch.daemon = True
 
-    def open(self) -> None:
-        """Connect, and read the greeting."""
+    def open(self, port: int, context: ssl.SSLContext | None) -> None:
+        """Connect, with TLS from the first byte where a context is given; read the greeting."""
         self.watch.start()
-        status, _ = self.connect(self._server.host, self._server.port)
+        self.sock = socket.create_connection((self._host, port), self._step)
+        if context is not None:
+            encrypted = context.wrap_socket(
+                self.sock, server_hostname=self._host, do_handshake_on_connect=False
+            )
+            self.sock = encrypted
+            encrypted.do_handshake()
+        status, _ = self.getreply()
         if status != 220:
             raise smtplib.SMTPConnectError(status, b"")
 
     def _cut(self) -> None:
         if self.sock is not None:
             with suppress(OSError):
-                self.sock.shutdown(socket.SHUT_RDWR)
-
-
-class _WatchedTls(_Watched, smtplib.SMTP_SSL):
-    """The same, with TLS from the first byte."""
-
-    def __init__(
-        self, server: SmtpServer, seconds: float, step: float, context: ssl.SSLContext
-    ) -> None:
-        super().__init__(server, seconds, step, context=context)
+                # Of the socket below TLS: TLS's own would leave its reader without TLS.
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
 
 def _failure(status: int) -> DeliveryFailedError:
