@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from admin_ui import demo_notices
 from consent.choices import NewEvent, NoticeRef, Record, choice, confirmation, signal, suppression
 from consent.subjects import Identifier, email, external_id
 from policies.model import PolicySet, Purpose
@@ -37,7 +38,6 @@ _GIVEN: Final = (
     "kaya",
 )
 _FAMILY: Final = ("abel", "brandt", "costa", "dietz", "engel", "fuchs", "garcia", "haas", "klein")
-_NOTICE: Final = "privacy"
 
 
 def fill(services: "Services") -> int:
@@ -45,6 +45,7 @@ def fill(services: "Services") -> int:
     with services.database.read() as reader:
         if services.log.frontier(reader).size:
             return 0
+    demo_notices.publish(services)
     records = _records(services.policies(), services.clock())
     while batch := list(islice(records, _BATCH)):
         for outcome in services.writer.write(batch):
@@ -99,7 +100,7 @@ def _about(
 ) -> Iterator[tuple[NewEvent, ...]]:
     channel = dice.choice(sorted(rule.channels))
     said = dice.choices([*ChoiceState], weights=[70, 16, 0, 14])[0]
-    first = _said(dice, policies, rule, channel, said, at)
+    first = _said(dice, policies, rule, channel, said, at, now)
     yield (first,)
     if said is not ChoiceState.GRANTED:
         return
@@ -114,7 +115,8 @@ def _about(
             ),
         )
     if dice.random() < 0.3:
-        yield (_said(dice, policies, rule, channel, ChoiceState.WITHDRAWN, _later(dice, at, now)),)
+        at = _later(dice, at, now)
+        yield (_said(dice, policies, rule, channel, ChoiceState.WITHDRAWN, at, now),)
 
 
 def _said(
@@ -124,6 +126,7 @@ def _said(
     channel: Channel,
     state: ChoiceState,
     at: datetime,
+    now: datetime,
 ) -> NewEvent:
     return choice(
         policies,
@@ -132,7 +135,11 @@ def _said(
         state=state,
         method=dice.choice(["web_form", "checkout", "preference_page", "phone"]),
         occurred_at=at,
-        notice=NoticeRef(_NOTICE, dice.choice(["2", "3"]), dice.choice(["en", "de"])),
+        notice=NoticeRef(
+            demo_notices.NOTICE,
+            demo_notices.version_at(at, now),
+            dice.choice(demo_notices.LANGUAGES),
+        ),
         evidence={"page": "https://shop.example.com/newsletter"},
     )
 

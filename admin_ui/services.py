@@ -20,6 +20,7 @@ from consent.ledger.log import MerkleLog
 from consent.ledger.notary import Notary, SqlCheckpointStore
 from consent.links import Links
 from consent.models import ledger
+from consent.notices import Notices
 from consent.receipts import Receipts
 from consent.writer import ConsentWriter
 from governance.access.accounts import Accounts
@@ -37,6 +38,7 @@ from governance.keys.links import open_link_keys
 from governance.keys.providers import LocalKeyring
 from governance.keys.signer import Ed25519Signer, open_signer
 from governance.migrations import runner
+from governance.notice_desk import NoticeDesk
 from governance.outbound.mail import MailDelivery, MailQueue, MailTransport
 from governance.outbound.settings import Sender, SmtpServer
 from governance.outbound.templates import MailKinds
@@ -73,6 +75,8 @@ class Services:
     writer: ConsentWriter
     checker: Checker
     receipts: Receipts
+    notices: Notices
+    notice_desk: NoticeDesk
     links: Links
     trail: Trail
     accounts: Accounts
@@ -158,7 +162,8 @@ def build(
     log = MerkleLog(ledger)
     checkpoints = SqlCheckpointStore(store.begin, store.at_once, store.read)
     notary = Notary(log, signer, checkpoints, database.read, clock)
-    recorder = Recorder(log, directory, cipher, lambda: policy_set, notary.admit)
+    notices = Notices()
+    recorder = Recorder(log, directory, cipher, lambda: policy_set, notary.admit, notices)
     access = AccessSettings(
         passwords=PasswordProfile.FAST if fast_passwords else PasswordProfile.STANDARD,
         session_idle=settings.session_idle,
@@ -190,8 +195,10 @@ def build(
         notary=notary,
         operator_notary=operator_notary,
         writer=ConsentWriter(database.begin, recorder, notary, clock),
-        checker=Checker(database.read, directory, lambda: policy_set, clock),
+        checker=Checker(database.read, directory, lambda: policy_set, clock, notices),
         receipts=Receipts(log, cipher, notary, checkpoints, signer, lambda: policy_set),
+        notices=notices,
+        notice_desk=NoticeDesk(database, trail, clock, lambda: policy_set, notices),
         links=Links(open_link_keys(database, provider, clock())),
         trail=trail,
         accounts=accounts,

@@ -5,6 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from admin_ui import demo_notices
 from admin_ui.services import Services, build, migrate
 from admin_ui.settings import Settings
 from benchmarks import baseline
@@ -97,6 +98,7 @@ def prepare(url: str, folder: Path, people: int) -> tuple[Services, str]:
     settings = Settings(data_dir=folder, database_url=url)
     migrate(settings)
     services = build(settings)
+    demo_notices.publish(services)
     issued = services.api_keys.create(name="bench", scopes=API_SCOPES, actor=SYSTEM)
     commands = (_grant(services, n) for n in range(min(people, ASKED)))
     while group := list(islice(commands, 500)):

@@ -1,7 +1,8 @@
 """May this happen now? One statement to the database, one pure decision.
 
-Nothing is cached: once a withdrawal is committed, the next check reads it, in this process and
-in every other. Reading writes nothing.
+Nothing that can change is cached: once a withdrawal is committed, the next check reads it, in this
+process and in every other. The same statement reads the number of the newest published notice, so
+that a process which has not seen that one yet reads it then. Reading writes nothing.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,8 @@ from consent.choices import fact_of
 from consent.errors import InvalidInstantError
 from consent.models import event as event_table
 from consent.models import state as state_table
+from consent.notice_history import NoticeHistory
+from consent.notices import Notices, newest_publication
 from consent.registers import Key, Register, bears_on, facts_of, fold
 from consent.states import parsed, read_bearing, read_registers
 from consent.subjects import Identifier, IdentifierKind, Reader, SubjectDirectory, SubjectRef
@@ -54,11 +57,13 @@ class Checker:
         directory: SubjectDirectory,
         policies: Callable[[], PolicySet],
         clock: Callable[[], datetime],
+        notices: Notices,
     ) -> None:
         self._read = read
         self._directory = directory
         self._policies = policies
         self._clock = clock
+        self._notices = notices
         self._question = lru_cache(maxsize=64)(self._build_question)
 
     def check(
@@ -66,7 +71,8 @@ class Checker:
     ) -> Decision:
         """Decide for one person, now or as of a past instant.
 
-        As of an instant: with all that is known today of what had occurred by then.
+        As of an instant: with all that is known today of what had occurred by then, and under the
+        notices that stood then.
 
         Raises:
             InvalidInstantError: `as_of` lies in the future.
@@ -99,10 +105,11 @@ class Checker:
             registers = read_bearing(
                 connection, known, [rule.key, ANY, *sorted(rule.signals)], [channel.value, ANY]
             )
+            notices = self._notices.history(connection)
         silent = decide(policies, purpose, channel, Facts(known=True), now)
         nobody = decide(policies, purpose, channel, NOBODY, now)
         answers = {
-            ref: decide(policies, purpose, channel, facts_of(held, rule.signals), now)
+            ref: decide(policies, purpose, channel, facts_of(held, rule.signals, notices), now)
             for ref, held in registers.items()
         }
         return [nobody if ref is None else answers.get(ref, silent) for ref in refs]
@@ -113,14 +120,16 @@ class Checker:
         """Every decision about one known person: purpose by channel."""
         now = self._clock()
         policies = self._policies()
+        notices = self._notices.history(reader)
         if as_of is None:
             held = [(key, one) for (_, key), one in read_registers(reader, [subject]).items()]
         else:
             now = self._past(as_of, now)
             held = list(_folded(reader, subject, now).items())
+            notices = notices.known_at(now)
         return {
             (rule.key, channel): decide(
-                policies, rule.key, channel, _facts_about(held, rule, channel), now
+                policies, rule.key, channel, _facts_about(held, rule, channel, notices), now
             )
             for rule in policies.purposes.values()
             for channel in sorted(rule.channels, key=list(Channel).index)
@@ -142,20 +151,22 @@ class Checker:
         rows = run(connection, question.sql, question.parameters(asked))
         if rows[0][0] is None:
             return NOBODY
-        held = [row[1:] for row in rows if row[1] is not None]
-        return facts_of(((key, one) for _, key, one in parsed(connection, held)), rule.signals)
+        held = [row[2:] for row in rows if row[2] is not None]
+        notices = self._notices.history_up_to(connection, rows[0][1])
+        registers = ((key, one) for _, key, one in parsed(connection, held))
+        return facts_of(registers, rule.signals, notices)
 
     def _build_question(self, shape: _Shape) -> "_Question":
         """The statement that asks for one person by one kind of identifier.
 
-        It gives one row at least: the person's ref or NULL, and the registers that bear on the
-        purpose and channel.
+        It gives one row at least: the person's ref or NULL, the number of the newest publication,
+        and the registers that bear on the purpose and channel.
         """
         kind, _, signals, dialect = shape
         person = select(self._directory.locator(kind).label("ref")).subquery("person")
         held = state_table.c
         heeded: list[Any] = [bindparam(f"signal_{n}") for n in range(signals)]
-        statement = select(person.c.ref, *held).select_from(
+        statement = select(person.c.ref, newest_publication(), *held).select_from(
             person.outerjoin(
                 state_table,
                 and_(
@@ -174,18 +185,22 @@ class Checker:
         (ref,) = self._directory.find(reader, [subject])
         if ref is None:
             return NOBODY
-        return _facts_about(_folded(reader, ref, now).items(), rule, channel)
+        notices = self._notices.history(reader).known_at(now)
+        return _facts_about(_folded(reader, ref, now).items(), rule, channel, notices)
 
 
 def _facts_about(
-    registers: Iterable[tuple[Key, Register]], rule: Purpose, channel: Channel
+    registers: Iterable[tuple[Key, Register]],
+    rule: Purpose,
+    channel: Channel,
+    notices: NoticeHistory,
 ) -> Facts:
     bearing = [
         (key, register)
         for key, register in registers
         if bears_on(key, rule.key, channel.value, rule.signals)
     ]
-    return facts_of(bearing, rule.signals)
+    return facts_of(bearing, rule.signals, notices)
 
 
 def _folded(reader: Reader, subject: SubjectRef, until: datetime) -> dict[Key, Register]:

@@ -7,13 +7,15 @@ that breaks a rule fails alone, before anything is written for it.
 Rules: a purpose or channel that the policy does not know is refused. Only a denial may speak for
 every purpose or channel. A claimed time in the future is set to now, and the claim kept; a past
 one stands, and decides over what is newer. Withdrawals and objections need no words, method or
-notice: nothing may obstruct them. A grant needs the notice it was given under.
+notice: nothing may obstruct them. A grant needs the notice it was given under, and that has to be
+published and in effect by then; an imported one brings its words along. A denial that names words
+which nobody was shown is recorded without them, and the claim kept.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -28,6 +30,7 @@ from consent.errors import (
     ConsentError,
     IdempotencyConflictError,
     InvalidChoiceError,
+    UnknownNoticeError,
     UnknownPurposeError,
     UnknownSubjectError,
 )
@@ -37,6 +40,7 @@ from consent.ledger.tree import Frontier
 from consent.models import event as event_table
 from consent.models import idempotency as idempotency_table
 from consent.models import ledger
+from consent.notices import Notices, Told
 from consent.registers import Event, Key, Register, merge, register_of
 from consent.states import read_registers, rows_of
 from consent.subjects import EvidenceCipher, Identifier, SubjectDirectory, SubjectRef
@@ -76,6 +80,8 @@ class NoticeRef:
     id: str
     version: str
     language: str
+    hash: str | None = None
+    """Of the text that was shown, where the form says it: it has to be that of the words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,10 @@ class NewEvent:
     id: str = field(default_factory=lambda: str(uuid7()))
     derived: bool = False
     """The id follows from the content, so that the same fact imported twice is one event."""
+    own_words: bool = False
+    """The words are in the evidence: the notice need not be one of ours."""
+    claimed_notice: NoticeRef | None = None
+    """Of a denial: a notice that it named, and that nobody was shown."""
 
     @property
     def denies(self) -> bool:
@@ -154,8 +164,11 @@ def choice(
     ends_at: datetime | None = None,
     confirmed_at: datetime | None = None,
     event_id: str | None = None,
+    own_words: bool = False,
 ) -> NewEvent:
     """What a person said about one purpose on one channel (or, to deny, about `*`).
+
+    `own_words` says that the evidence has the words that the person agreed to, as an import's has.
 
     Evidence may say `age` (years) and `parental_authority` (who gave it and how): a grant by a
     child below the purpose's age without it is recorded, and never in force (GDPR Art. 8).
@@ -199,6 +212,7 @@ def choice(
         ),
         id=event_id or str(uuid7()),
         derived=event_id is not None,
+        own_words=own_words,
     )
 
 
@@ -312,12 +326,14 @@ class Recorder:
         cipher: EvidenceCipher,
         policies: Callable[[], PolicySet],
         admit: Callable[[Frontier], None],
+        notices: Notices,
     ) -> None:
         self._log = log
         self._directory = directory
         self._cipher = cipher
         self._policies = policies
         self._admit = admit
+        self._notices = notices
 
     def apply(self, session: Session, commands: Sequence[Record], now: datetime) -> Batch:
         """Carry out commands in the caller's transaction.
@@ -334,6 +350,7 @@ class Recorder:
                 of these idempotency keys, meanwhile. To do it again finds what that writer did.
         """
         batch = Batch([None] * len(commands))
+        commands = self._with_known_notices(session, commands, now, batch)
         self._answer_repeats(session, commands, now, batch)
         subjects = self._subjects(session, commands, now, batch)
         known = self._known_events(session, [commands[i] for i in subjects])
@@ -345,6 +362,28 @@ class Recorder:
             batch.results[i] = Recorded(subject, events, new=fresh)
         self._keep_idempotency(session, commands, list(subjects), batch, now)
         return batch
+
+    def _with_known_notices(
+        self, session: Session, commands: Sequence[Record], now: datetime, batch: Batch
+    ) -> Sequence[Record]:
+        """The commands with notices as they were published; an error for a grant under others."""
+        named = {
+            (new.notice.id, new.notice.version, new.notice.language)
+            for command in commands
+            for new in command.events
+            if new.notice is not None and not new.own_words
+        }
+        if not named:
+            return commands
+        told = self._notices.told(session, named)
+        checked = []
+        for i, command in enumerate(commands):
+            try:
+                checked.append(_under_known_notices(command, told, now))
+            except UnknownNoticeError as error:
+                batch.results[i] = error
+                checked.append(command)
+        return checked
 
     def _answer_repeats(
         self, session: Session, commands: Sequence[Record], now: datetime, batch: Batch
@@ -498,6 +537,49 @@ class Recorder:
         bulk.insert(session, idempotency_table, rows)
 
 
+def _under_known_notices(
+    command: Record, told: Mapping[tuple[str, str, str], Told], now: datetime
+) -> Record:
+    """The command with each notice as it was published, or only claimed by what denies.
+
+    Raises:
+        UnknownNoticeError: a grant names words that nobody was shown.
+    """
+    events = list(command.events)
+    unknown: list[int] = []
+    why = ""
+    for place, new in enumerate(command.events):
+        notice = new.notice
+        if notice is None or new.own_words:
+            continue
+        words = told.get((notice.id, notice.version, notice.language))
+        flaw = _flaw_of(notice, words, min(new.occurred_at or now, now))
+        if words is not None and flaw is None:
+            if notice.language != words.language:
+                events[place] = replace(new, notice=replace(notice, language=words.language))
+        elif new.denies:
+            events[place] = replace(new, notice=None, claimed_notice=notice)
+        else:
+            unknown.append(place)
+            why = why or flaw or ""
+    if unknown:
+        raise UnknownNoticeError(why, unknown)
+    if all(one is new for one, new in zip(events, command.events, strict=True)):
+        return command
+    return replace(command, events=tuple(events))
+
+
+def _flaw_of(notice: NoticeRef, words: Told | None, said_at: datetime) -> str | None:
+    """Why nobody can have been shown these words then; None if they can."""
+    if words is None:
+        return "no notice was published under this id, version and language"
+    if words.effective_from > said_at:
+        return "this version of the notice was not in effect when the choice was made"
+    if notice.hash not in {None, words.hash}:
+        return "the published words have another hash than the one that was shown"
+    return None
+
+
 def fact_of(row: Any) -> Event:
     """What a row of `consent_event` says about state."""
     return Event(
@@ -621,6 +703,10 @@ def _claims(one: _Wanted) -> dict[str, Any]:
             "id": new.notice.id,
             "version": new.notice.version,
             "language": new.notice.language,
+        }
+    if new.claimed_notice is not None:
+        claims["claimed_notice"] = {
+            name: value for name, value in asdict(new.claimed_notice).items() if value is not None
         }
     if new.ends_at is not None:
         claims["ends_at"] = timestamp(new.ends_at)

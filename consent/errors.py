@@ -3,7 +3,8 @@
 Messages never contain an identifier or any other personal data.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Final
 
 
 class ConsentError(Exception):
@@ -40,6 +41,39 @@ class InvalidChoiceError(ConsentError):
     """The choice contradicts itself or the rules for recording one."""
 
     code = "CHOICE_INVALID"
+
+
+class UnknownNoticeError(ConsentError):
+    """No such words were published, or they were not in effect yet when the choice was made."""
+
+    code = "NOTICE_UNKNOWN"
+
+    def __init__(self, message: str, places: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.places: Final = tuple(places)
+        """Which events of a command name them, by their position."""
+
+
+class InvalidNoticeError(ConsentError):
+    """A notice cannot be published or saved as it stands. `fields` says what is wrong where."""
+
+    code = "NOTICE_INVALID"
+
+    def __init__(self, message: str, fields: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.fields: Final = dict(fields or {})
+
+
+class NoticeChangedError(ConsentError):
+    """The draft is not what the caller saw: it was changed, published or discarded meanwhile."""
+
+    code = "NOTICE_CHANGED"
+
+
+class SecondPersonError(ConsentError):
+    """Who wrote something of a notice cannot publish it."""
+
+    code = "SECOND_PERSON_NEEDED"
 
 
 class UnknownEventError(ConsentError):

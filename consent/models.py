@@ -19,6 +19,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    UniqueConstraint,
 )
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.schema import DDL
@@ -174,3 +175,59 @@ idempotency = Table(
     Column("used_at", UtcDateTime, nullable=False, index=True),
 )
 """Answers already given to a writer's `Idempotency-Key`, kept 24 hours."""
+
+notice_version = Table(
+    "consent_notice_version",
+    metadata,
+    Column("notice", Ref, nullable=False),
+    Column("version", Ref, nullable=False),
+    Column("seq", BigInteger, nullable=False, unique=True),
+    Column("controller", Ref, nullable=False),
+    Column("effective_from", UtcDateTime, nullable=False),
+    Column("published_at", UtcDateTime, nullable=False),
+    Column("material", Boolean, nullable=False),
+    Column("authors", Ref, nullable=False),
+    Column("published_by", Ref, nullable=False),
+    Column("reason", Text, nullable=False),
+    PrimaryKeyConstraint("notice", "version"),
+    UniqueConstraint("notice", "effective_from"),
+)
+"""A published version of a notice. `seq` counts all publications from 1 in the order of their
+commits, so that whoever knows the greatest knows what was published; `authors` are separated by
+spaces. UPDATE and DELETE are refused by trigger."""
+
+notice_words = Table(
+    "consent_notice_words",
+    metadata,
+    Column("notice", Ref, nullable=False),
+    Column("version", Ref, nullable=False),
+    Column("language", Ref, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("recipients", Text, nullable=False),
+    Column("hash", Ref, nullable=False),
+    Column("rendering", Text, nullable=False),
+    Column("rendering_hash", Ref, nullable=False),
+    PrimaryKeyConstraint("notice", "version", "language"),
+)
+"""What people are shown: a published version in one language. UPDATE and DELETE are refused by
+trigger."""
+
+notice_draft = Table(
+    "consent_notice_draft",
+    metadata,
+    Column("notice", Ref, primary_key=True),
+    Column("controller", Ref, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("effective_from", UtcDateTime),
+    Column("material", Boolean, nullable=False),
+    Column("languages", Ref, nullable=False),
+    Column("words", Text, nullable=False),
+    Column("authors", Ref, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+)
+"""The next version of a notice while it is being written. `words` is JSON by language."""
+
+for _published in (notice_version, notice_words):
+    _protect(_published)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
+from consent.notice_history import NoticeHistory
 from policies.decisions import Choice, Facts
 from policies.vocabulary import ANY, ChoiceState, EventType, MarkState
 
@@ -114,11 +115,14 @@ def fold(events: Iterable[Event]) -> dict[Key, Register]:
     return registers
 
 
-def facts_of(registers: Iterable[tuple[Key, Register]], signals: frozenset[str]) -> Facts:
+def facts_of(
+    registers: Iterable[tuple[Key, Register]], signals: frozenset[str], notices: NoticeHistory
+) -> Facts:
     """The facts for a decision, from the registers that bear on one purpose and channel.
 
     The caller selects registers of the purpose and of every purpose, on the channel and on every
-    channel. Between them the newest counts, and a tie goes to the denial.
+    channel. Between them the newest counts, and a tie goes to the denial. `notices` are all that
+    were published: they say whether the words of a grant still stand.
     """
     chosen: Register | None = None
     suppression: Register | None = None
@@ -134,13 +138,13 @@ def facts_of(registers: Iterable[tuple[Key, Register]], signals: frozenset[str])
             signal = _newer(signal, register)
     return Facts(
         known=True,
-        choice=_choice(chosen) if chosen is not None else None,
+        choice=_choice(chosen, notices) if chosen is not None else None,
         suppression=suppression.event_id if suppression is not None else None,
         signal=signal.event_id if signal is not None else None,
     )
 
 
-def _choice(register: Register) -> Choice:
+def _choice(register: Register, notices: NoticeHistory) -> Choice:
     first = register.first_granted_at
     return Choice(
         state=ChoiceState(register.state),
@@ -151,6 +155,11 @@ def _choice(register: Register) -> Choice:
         ends_at=register.ends_at,
         notice=register.notice,
         notice_version=register.notice_version,
+        superseded_at=(
+            notices.superseded_at(register.notice, register.notice_version, register.occurred_at)
+            if register.state == ChoiceState.GRANTED
+            else None
+        ),
         child_without_authority=register.child_without_authority,
     )
 

@@ -42,6 +42,9 @@ class Choice:
     """An end stated with the grant itself; the policy's own expiry may come sooner."""
     notice: str | None = None
     notice_version: str | None = None
+    superseded_at: datetime | None = None
+    """From when on a published notice took the place of the words that the person agreed to; the
+    policy's own material changes may come sooner."""
     child_without_authority: bool = False
 
 
@@ -235,9 +238,7 @@ def end_of_grant(rule: Purpose, choice: Choice) -> datetime | None:
     end = choice.ends_at
     if rule.expires_after is not None:
         end = _sooner(end, rule.expires_after.after(choice.occurred_at))
-    if rule.material_changes:
-        end = _sooner(end, _superseded_at(rule, choice))
-    return end
+    return _sooner(end, _superseded_at(rule, choice))
 
 
 def _sooner(one: datetime | None, other: datetime | None) -> datetime | None:
@@ -248,10 +249,13 @@ def _sooner(one: datetime | None, other: datetime | None) -> datetime | None:
 
 def _superseded_at(rule: Purpose, choice: Choice) -> datetime | None:
     """From when on the words that the person agreed to no longer stand."""
-    return min(
+    if not rule.material_changes:
+        return choice.superseded_at
+    by_policy = min(
         (change.effective_from for change in rule.material_changes if _supersedes(change, choice)),
         default=None,
     )
+    return _sooner(by_policy, choice.superseded_at)
 
 
 def _supersedes(change: MaterialChange, choice: Choice) -> bool:

@@ -23,6 +23,8 @@ from admin_ui.console.identifiers import best_first
 from admin_ui.console.wording import EFFECTIVE, Tag
 from consent.models import event as event_table
 from consent.models import state as state_table
+from consent.notice_history import NoticeHistory
+from consent.notices import Notices
 from consent.registers import Key, Register, bears_on, facts_of
 from consent.states import read_registers
 from consent.subjects import Reader, SubjectRef
@@ -156,11 +158,13 @@ class Explorer:
         examiner: Examiner,
         policies: Callable[[], PolicySet],
         clock: Callable[[], datetime],
+        notices: Notices,
     ) -> None:
         self._directory = directory
         self._examiner = examiner
         self._policies = policies
         self._clock = clock
+        self._notices = notices
 
     def page(
         self, reader: Reader, filters: Filters, before: int | None = None, *, names: bool
@@ -174,6 +178,7 @@ class Explorer:
             names: whether the caller may see masked identifiers; else lines carry refs.
         """
         policies, now = self._policies(), self._clock()
+        notices = self._notices.history(reader)
         floor = _floor(reader, before) if filters.any else None
         chunk = PAGE + 1 if filters.effective is None else _CHUNK
         found: list[tuple[Row[Any], Decision | None]] = []
@@ -182,7 +187,9 @@ class Explorer:
             rows = _registers(reader, filters, cursor, floor, chunk)
             found += [
                 (row, decision)
-                for row, decision in zip(rows, _decisions(reader, rows, policies, now), strict=True)
+                for row, decision in zip(
+                    rows, _decisions(reader, rows, policies, notices, now), strict=True
+                )
                 if filters.effective is None or _reason(decision) is filters.effective
             ]
             evaluated += len(rows)
@@ -246,18 +253,26 @@ def _registers(
 
 
 def _decisions(
-    reader: Reader, rows: Sequence[Row[Any]], policies: PolicySet, now: datetime
+    reader: Reader,
+    rows: Sequence[Row[Any]],
+    policies: PolicySet,
+    notices: NoticeHistory,
+    now: datetime,
 ) -> list[Decision | None]:
     """The decision that each register is about, from all registers of its person."""
     by_person: dict[str, list[tuple[Key, Register]]] = {}
     refs = [SubjectRef(row.subject_ref) for row in rows]
     for (ref, key), register in read_registers(reader, refs).items():
         by_person.setdefault(ref, []).append((key, register))
-    return [_decision(row, by_person[row.subject_ref], policies, now) for row in rows]
+    return [_decision(row, by_person[row.subject_ref], policies, notices, now) for row in rows]
 
 
 def _decision(
-    row: Row[Any], held: Sequence[tuple[Key, Register]], policies: PolicySet, now: datetime
+    row: Row[Any],
+    held: Sequence[tuple[Key, Register]],
+    policies: PolicySet,
+    notices: NoticeHistory,
+    now: datetime,
 ) -> Decision | None:
     if row.type != EventType.CHOICE or ANY in (row.purpose, row.channel):
         return None
@@ -265,7 +280,7 @@ def _decision(
     signals = rule.signals if rule is not None else frozenset()
     bearing = [one for one in held if bears_on(one[0], row.purpose, row.channel, signals)]
     try:
-        facts = facts_of(bearing, signals)
+        facts = facts_of(bearing, signals, notices)
         return decide(policies, row.purpose, Channel(row.channel), facts, now)
     except ValueError:
         # A word that is no state or channel: somebody wrote into the table. It decides as a no.

@@ -118,6 +118,7 @@ class Source:
                 "stated_words": _clipped(opt_in.words, _MOST_WORDS),
             },
             event_id=grant_id,
+            own_words=True,
         )
         yield Fact(subject, event)
         confirmed_at = opt_in.confirmed_at

@@ -25,6 +25,7 @@ from governance.audit.trail import CLI
 from policies.permissions import Role
 from policies.vocabulary import ChoiceState
 from tests.fakes.clock import FrozenClock
+from tests.fakes.notices import publish_privacy
 
 PASSWORD = "plum-orbit-candle-9"
 NOTICE = NoticeRef("privacy", "3", "en")
@@ -164,6 +165,7 @@ def open_console(url: str, folder: Path, clock: FrozenClock, **settings: Any) ->
         clock,
         fast_passwords=True,
     )
+    publish_privacy(services.database, services.policies())
     try:
         yield Console(services, create_app(services), clock)
     finally:

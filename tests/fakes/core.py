@@ -15,6 +15,7 @@ from consent.ledger.log import MerkleLog
 from consent.ledger.notary import Notary, SqlCheckpointStore
 from consent.models import ledger
 from consent.models import metadata as consent_metadata
+from consent.notices import Notices
 from consent.subjects import Identifier, email
 from consent.writer import ConsentWriter
 from governance.database import Database
@@ -29,6 +30,7 @@ from policies.loader import load
 from policies.model import PolicySet
 from policies.vocabulary import Channel, ChoiceState
 from tests.fakes.clock import FrozenClock
+from tests.fakes.notices import publish_privacy
 
 NOTICE = NoticeRef("privacy", "3", "en")
 MARKETING = "marketing_information"
@@ -51,6 +53,7 @@ class Core:
     notary: Notary
     recorder: Recorder
     writer: ConsentWriter
+    notices: Notices
     checker: Checker
 
     def said(
@@ -105,7 +108,9 @@ def open_core(url: str, folder: Path, clock: FrozenClock, *, create: bool = True
     log = MerkleLog(ledger)
     checkpoints = SqlCheckpointStore(store.begin, store.at_once, store.read)
     notary = Notary(log, signer, checkpoints, database.read, clock)
-    recorder = Recorder(log, directory, cipher, lambda: policy_set, notary.admit)
+    notices = Notices()
+    publish_privacy(database, policy_set)
+    recorder = Recorder(log, directory, cipher, lambda: policy_set, notary.admit, notices)
     try:
         yield Core(
             database=database,
@@ -121,7 +126,8 @@ def open_core(url: str, folder: Path, clock: FrozenClock, *, create: bool = True
             notary=notary,
             recorder=recorder,
             writer=ConsentWriter(database.begin, recorder, notary, clock),
-            checker=Checker(database.read, directory, lambda: policy_set, clock),
+            notices=notices,
+            checker=Checker(database.read, directory, lambda: policy_set, clock, notices),
         )
     finally:
         database.dispose()

@@ -21,6 +21,7 @@ from governance.audit.trail import CLI
 from governance.database import metadata as governance_metadata
 from policies.permissions import API_SCOPES, Permission
 from tests.fakes.clock import FrozenClock
+from tests.fakes.notices import publish_privacy
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -36,6 +37,7 @@ def open_services(url: str, folder: Path, clock: FrozenClock) -> Iterator[Servic
     """The services of one process over a migrated database; a second one is a second process."""
     settings = Settings(data_dir=folder, database_url=url, log_origin="example.com/log")
     services = build(settings, clock, fast_passwords=True)
+    publish_privacy(services.database, services.policies())
     try:
         yield services
     finally:

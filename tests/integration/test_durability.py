@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from admin_ui import demo_notices
 from admin_ui.services import Services, build, migrate
 from admin_ui.settings import Settings
 from admin_ui.verification import verify_now
@@ -51,6 +52,7 @@ def installation(database_url: str, tmp_path: Path) -> Installation:
     settings = Settings(data_dir=tmp_path, database_url=database_url)
     migrate(settings)
     services = build(settings)
+    demo_notices.publish(services)
     key = services.api_keys.create(name="test", scopes=API_SCOPES, actor=SYSTEM).key
     services.close()
     return Installation(database_url, tmp_path, key)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
+from admin_ui import demo_notices
 from admin_ui.imports import import_hubspot
 from admin_ui.services import Services, build, migrate
 from admin_ui.settings import Settings
@@ -82,6 +83,7 @@ def services(database_url: str, tmp_path: Path) -> Iterator[Services]:
     settings = Settings(data_dir=tmp_path, database_url=database_url)
     migrate(settings)
     services = build(settings, fast_passwords=True)
+    demo_notices.publish(services)
     yield services
     services.close()
 

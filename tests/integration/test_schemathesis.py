@@ -26,7 +26,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from consent.api.log import TILE_PATH
 from consent.ledger.tiles import TilePath, TilePathError
 from policies.permissions import API_SCOPES, ROLE_PERMISSIONS, Role
-from tests.fakes.services import MARKETING, NDJSON, PROBLEM, Api, said
+from tests.fakes.services import MARKETING, NDJSON, NOTICE, PROBLEM, Api, said
 
 SEED = 2718
 NOBODY = "nobody"
@@ -54,6 +54,10 @@ def narrowed(document: dict[str, Any]) -> dict[str, Any]:
     choice = schemas["Choice"]["properties"]
     choice["occurred_at"]["enum"] = INSTANTS[:2]
     choice["evidence"]["properties"]["confirmed_at"]["enum"] = [INSTANTS[2], None]
+    of_grants = schemas["ChoicesRequest"]["properties"]["choices"]["items"]["anyOf"][1]
+    of_grants["properties"]["notice"] = {
+        "properties": {name: {"enum": [published]} for name, published in NOTICE.items()}
+    }
     feed = paths["/v1/consent/changes"]["get"]["parameters"]
     feed[:] = [one for one in feed if one["name"] not in ("cursor", "wait")]
     batch = paths["/v1/consent/check/batch"]["post"]

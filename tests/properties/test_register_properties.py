@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consent.notice_history import NOTHING_PUBLISHED
 from consent.registers import Event, Key, Register, bears_on, facts_of, fold, merge, register_of
 from policies.decisions import decide
 from policies.model import Controller, DoubleOptIn, PolicySet, Purpose
@@ -122,7 +123,7 @@ def allowed(
         for one, register in registers.items()
         if bears_on(one, key, channel.value, signals)
     ]
-    return decide(POLICIES, key, channel, facts_of(bearing, signals), now).allow
+    return decide(POLICIES, key, channel, facts_of(bearing, signals, NOTHING_PUBLISHED), now).allow
 
 
 @given(histories(), st.data())

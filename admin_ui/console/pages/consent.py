@@ -167,7 +167,7 @@ def examiner_of() -> Examiner:
 def explorer_of() -> Explorer:
     """What reads the explorer's pages."""
     own = services()
-    return Explorer(own.directory, examiner_of(), own.policies, own.clock)
+    return Explorer(own.directory, examiner_of(), own.policies, own.clock, own.notices)
 
 
 def people_of() -> People:
