@@ -40,31 +40,48 @@ def test_init_holds_a_docstring_alone(package: str) -> None:
 
 
 def test_every_imported_distribution_is_declared() -> None:
-    declared = {name.partition("[")[0] for name in declared_dependencies()}
-    distributions = packages_distributions()
-    undeclared = {
-        f"{path.relative_to(ROOT)}: {name}"
-        for path in python_files(*PACKAGES)
-        for name in imported(path)
-        if not declared & {d.lower().replace("_", "-") for d in distributions.get(name, [])}
-        and WITH_FRAMEWORK.get(name) not in declared
-    }
-    assert not undeclared
+    for project, files in DISTRIBUTIONS.items():
+        declared = {name.partition("[")[0] for name in declared_dependencies(project)}
+        distributions = packages_distributions()
+        undeclared = {
+            f"{path.relative_to(ROOT)}: {name}"
+            for path in files
+            for name in imported(path)
+            if not declared & {d.lower().replace("_", "-") for d in distributions.get(name, [])}
+            and WITH_FRAMEWORK.get(name) not in declared
+        }
+        assert not undeclared
 
 
 def test_every_dependency_is_imported() -> None:
-    used = {name for path in python_files(*PACKAGES) for name in imported(path)}
-    distributions = packages_distributions()
-    found = {d.lower().replace("_", "-") for name in used for d in distributions.get(name, [])}
-    # The driver is loaded by SQLAlchemy, from the URL.
-    unused = {name.partition("[")[0] for name in declared_dependencies()} - found - {"psycopg"}
-    assert not unused, "nothing imports these; remove them"
+    for project, files in DISTRIBUTIONS.items():
+        used = {name for path in files for name in imported(path)}
+        distributions = packages_distributions()
+        found = {d.lower().replace("_", "-") for name in used for d in distributions.get(name, [])}
+        declared = {name.partition("[")[0] for name in declared_dependencies(project)}
+        # The driver is loaded by SQLAlchemy, from the URL.
+        assert not declared - found - {"psycopg"}, "nothing imports these; remove them"
 
 
-def declared_dependencies() -> set[str]:
-    """The names in `[project] dependencies`."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return {requirement.partition(">=")[0].strip() for requirement in project["dependencies"]}
+SDK = ROOT / "consent" / "client"
+DISTRIBUTIONS = {
+    ROOT: [path for path in python_files(*PACKAGES) if not path.is_relative_to(SDK)],
+    ROOT / "clients" / "python": [
+        path for path in python_files(*PACKAGES) if path.is_relative_to(SDK)
+    ],
+}
+"""What is installed alone, and the files it is made of."""
+
+
+def declared_dependencies(folder: Path) -> set[str]:
+    """The names in `[project] dependencies`, and of what is optional."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    optional = project.get("optional-dependencies", {}).values()
+    return {
+        requirement.partition(">=")[0].strip()
+        for group in (project["dependencies"], *optional)
+        for requirement in group
+    }
 
 
 def imported(path: Path) -> set[str]:
