@@ -19,7 +19,8 @@ import structlog
 from flask import Flask, Request, Response, current_app, g, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFProtect
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 from werkzeug.exceptions import (
     HTTPException,
     InternalServerError,
@@ -110,7 +111,8 @@ def create_app(services: Services, surfaces: Collection[Surface] = tuple(Surface
     if Surface.PRIVACY_CENTRE in surfaces:
         privacy_centre.register(app, csrf)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(OperationalError, _unavailable)
+    for error in (OperationalError, InternalError, NoConnectionError):  # the second: read-only
+        app.register_error_handler(error, _unavailable)
     app.register_error_handler(DatabaseError, _unavailable)
     app.register_error_handler(Exception, _unexpected)
     app.after_request(_secure)

@@ -108,14 +108,14 @@ _TEXTS: Final = {
     500: _Text(
         "Something went wrong here",
         "The service met a fault of its own.",
-        "What you sent was not saved, unless a page has confirmed it.",
+        "Whether what you sent was saved is not known: look before you send it again.",
         "Whoever runs this service finds the fault by the reference below.",
         "Try again",
     ),
     503: _Text(
         "This cannot be answered now",
         "The database or the ledger cannot be used as it stands.",
-        "What you sent was not saved.",
+        "Whether what you sent was saved is not known: look before you send it again.",
         "Whoever runs this service: `tutela doctor` says what is wrong.",
         "Try again",
     ),
