@@ -10,20 +10,13 @@ to the checkpoint first. No identifier is in a receipt, and the subject ref only
 may see it.
 """
 
-import json
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
 
-from joserfc import jws
-from joserfc.jwa import JWSAlgModel
-from joserfc.jwk import OKPKey
 from sqlalchemy import select
 
 from consent.errors import EvidenceErasedError, UnknownEventError
-from consent.ledger.canonical import encode
 from consent.ledger.checkpoint import NoteSigner, Verifier, open_checkpoint, vkey
 from consent.ledger.leaf import disclosed, open_disclosures, read_leaf
 from consent.ledger.log import Entry, MerkleLog
@@ -33,11 +26,9 @@ from consent.ledger.tlog_proof import TlogProof
 from consent.ledger.tree import leaf_hash
 from consent.models import event as event_table
 from consent.receipt_forms import Facts, status_of, to_dpv, to_kantara
+from consent.signed_documents import as_text, signed
 from consent.subjects import EvidenceCipher, Reader
 from policies.model import PolicySet
-
-SIGNATURE: Final = "tutela:signature"
-ALGORITHM: Final = "Ed25519"
 
 
 class ReceiptFormat(StrEnum):
@@ -96,9 +87,9 @@ class Receipts:
                 covered by a checkpoint yet that `reader` can see; the latter passes by itself.
         """
         # Before the reader's first statement: its snapshot then covers what was signed.
-        signed = self._store.last(self._notary.origin)
+        last = self._store.last(self._notary.origin)
         entry = self._entry(reader, event_id)
-        note = signed.note if signed is not None and signed.size > entry.idx else None
+        note = last.note if last is not None and last.size > entry.idx else None
         proof = self._prove(reader, entry, note or self._notary.certify())
         if receipt_format == ReceiptFormat.TLOG_PROOF:
             return Receipt("text/plain; charset=utf-8", proof.format())
@@ -116,7 +107,7 @@ class Receipts:
         )
         if receipt_format == ReceiptFormat.KANTARA:
             key = vkey(self._signer.name, self._signer.public_key)
-            return Receipt("application/json", _text(to_kantara(facts, key)))
+            return Receipt("application/json", as_text(to_kantara(facts, key)))
         document = to_dpv(facts) | {
             "tutela:ledgerEntry": {
                 "tutela:index": entry.idx,
@@ -125,7 +116,7 @@ class Receipts:
                 "tutela:tlogProof": proof.format(),
             }
         }
-        return Receipt("application/ld+json", _text(document | {SIGNATURE: self._sign(document)}))
+        return Receipt("application/ld+json", as_text(signed(document, self._signer)))
 
     def _entry(self, reader: Reader, event_id: str) -> Entry:
         table = self._log.tables.entry.c
@@ -154,40 +145,3 @@ class Receipts:
         if opened is None:
             raise EvidenceErasedError("what this event disclosed was erased")
         return tuple(opened.decode("ascii").split("\n"))
-
-    def _sign(self, document: dict[str, Any]) -> str:
-        header = {"alg": ALGORITHM, "kid": self._signer.name}
-        key = OKPKey.import_key(
-            {"kty": "OKP", "crv": "Ed25519", "x": _base64url(self._signer.public_key)}
-        )
-        registry = jws.JWSRegistry(algorithms=[ALGORITHM])
-        registry.algorithms = {ALGORITHM: _ByTheSigner(self._signer)}
-        token = jws.serialize_compact(header, encode(document), key, registry=registry)
-        return jws.detach_content(token)
-
-
-class _ByTheSigner(JWSAlgModel):
-    """Ed25519 where the private key stays with the signer, which signs and never shows it."""
-
-    name = ALGORITHM
-    description = "EdDSA using the Ed25519 parameter set"
-    key_type = "OKP"
-
-    def __init__(self, signer: NoteSigner) -> None:
-        self._signer = signer
-
-    def sign(self, msg: bytes, key: Any) -> bytes:  # noqa: ARG002 - signature of the base class
-        """Sign with the signer's own key."""
-        return self._signer.sign(msg)
-
-    def verify(self, msg: bytes, sig: bytes, key: Any) -> bool:
-        """Check with the public key."""
-        return jws.JWSRegistry.algorithms[self.name].verify(msg, sig, key)
-
-
-def _text(document: dict[str, Any]) -> str:
-    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
-
-
-def _base64url(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()

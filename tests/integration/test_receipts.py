@@ -25,7 +25,8 @@ from consent.ledger.leaf import digest, open_disclosures, read_leaf
 from consent.ledger.tlog_proof import TlogProof
 from consent.models import event as event_table
 from consent.receipt_forms import CONTEXT
-from consent.receipts import SIGNATURE, Receipt, ReceiptFormat, Receipts
+from consent.receipts import Receipt, ReceiptFormat, Receipts
+from consent.signed_documents import SIGNATURE
 from governance.keys.models import data_key
 from policies.vocabulary import ANY, ChoiceState, MarkState
 from tests.fakes.core import MARKETING, NOTICE, Core
