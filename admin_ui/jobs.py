@@ -15,6 +15,7 @@ from governance.jobs.job import Job, JobContext, Result
 from governance.jobs.runner import JobRunner
 from governance.jobs.schedule import Every
 from governance.outbound import mail
+from governance.outbound.webhooks import endpoints
 
 if TYPE_CHECKING:
     from admin_ui.services import Services
@@ -42,14 +43,19 @@ def jobs(services: "Services") -> list[Job]:
 
 
 def couriers(services: "Services") -> Couriers:
-    """What delivers mails, not yet started."""
-    return Couriers([Round("mail", services.mail_delivery, threads=2)])
+    """What delivers mails and webhooks, not yet started."""
+    return Couriers(
+        [
+            Round("mail", services.mail_delivery, threads=2),
+            Round("webhooks", services.webhook_delivery, threads=4),
+        ]
+    )
 
 
 class _Housekeeping:
     """Removes what is kept for a time: idempotency keys, ended sessions, old failed logins, the
-    history of jobs, receipts of mails. Makes the keys of the coming month, signs what
-    operators did.
+    history of jobs, receipts of mails and webhooks. Makes the keys of the coming month,
+    signs what operators did.
     """
 
     def __init__(self, services: "Services") -> None:
@@ -68,6 +74,7 @@ class _Housekeeping:
             attempts = throttle.remove_old(session, now)
             finished = runs.remove_finished(session, now - RUNS_KEPT)
             receipts = mail.remove_receipts(session, now - RECEIPTS_KEPT)
+            deliveries = endpoints.remove_old(session, now)
             sessions = self._services.sessions.remove_expired(session, now)
         return {
             "idempotency_keys": len(gone),
@@ -75,4 +82,5 @@ class _Housekeeping:
             "mail_receipts": receipts,
             "runs": finished,
             "sessions": sessions,
+            "webhook_deliveries": deliveries,
         }

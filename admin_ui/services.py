@@ -39,10 +39,13 @@ from governance.keys.providers import LocalKeyring
 from governance.keys.signer import Ed25519Signer, open_signer
 from governance.migrations import runner
 from governance.notice_desk import NoticeDesk
+from governance.outbound.http import HttpClient
 from governance.outbound.mail import MailDelivery, MailQueue, MailTransport
 from governance.outbound.settings import Sender, SmtpServer
 from governance.outbound.templates import MailKinds
 from governance.outbound.transports import FolderTransport, SmtpTransport
+from governance.outbound.webhooks.delivery import WebhookDelivery
+from governance.outbound.webhooks.endpoints import Endpoints
 from governance.vault.identify import Directory
 from policies.loader import load
 from policies.model import PolicySet
@@ -85,6 +88,8 @@ class Services:
     setup: Setup
     mails: MailQueue
     mail_delivery: MailDelivery
+    webhooks: Endpoints
+    webhook_delivery: WebhookDelivery
 
     @property
     def operator_verifier_key(self) -> str:
@@ -176,6 +181,8 @@ def build(
     sessions = Sessions(database, trail, clock, access)
     accounts = Accounts(database, trail, clock, Passwords(access.passwords), sessions)
     mail_queue = MailQueue(keyring, directory, MailKinds(mails.KINDS))
+    client = HttpClient(settings.reach)
+    webhooks = Endpoints(database, trail, clock, keyring, client.check, lambda: policy_set)
     if trusting:
         notary.certify()
         operator_notary.certify()
@@ -207,6 +214,16 @@ def build(
         setup=Setup(database, trail, clock, access, accounts),
         mails=mail_queue,
         mail_delivery=MailDelivery(database, mail_queue, _mail_transport(settings), clock),
+        webhooks=webhooks,
+        webhook_delivery=WebhookDelivery(
+            database,
+            webhooks,
+            directory,
+            client,
+            trail,
+            clock,
+            user_agent=f"Tutela/{version('tutela')}",
+        ),
     )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from governance.outbound.reach import Reach
 from governance.outbound.settings import SmtpSecurity
 
 PREFIX: Final = "TUTELA_"
@@ -81,6 +82,10 @@ class Settings:
     smtp_user: str = ""
     smtp_password: str = field(default="", repr=False)
     mail_from: str = "tutela@localhost"
+    outbound_hosts: str = ""
+    """What may be called, such as `hooks.example.com *.example.org:8443`; empty: nothing."""
+    outbound_networks: str = ""
+    """Private and special ranges that may be called all the same."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -113,6 +118,14 @@ class Settings:
         if _SENDER.fullmatch(self.mail_from) is None:
             raise SettingsError("TUTELA_MAIL_FROM must be an address such as privacy@example.com")
         try:
+            Reach.of(self.outbound_hosts)
+        except ValueError as error:
+            raise SettingsError(f"TUTELA_OUTBOUND_HOSTS: {error}") from error
+        try:
+            Reach.of("", self.outbound_networks)
+        except ValueError as error:
+            raise SettingsError(f"TUTELA_OUTBOUND_NETWORKS: {error}") from error
+        try:
             ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError) as error:
             raise SettingsError("TUTELA_TIME_ZONE must be a zone such as Europe/Berlin") from error
@@ -131,6 +144,11 @@ class Settings:
     def keyring_path(self) -> Path:
         """The folder of the local keyring."""
         return self.keyring or self.data_dir / "keyring"
+
+    @property
+    def reach(self) -> Reach:
+        """What the service may call."""
+        return Reach.of(self.outbound_hosts, self.outbound_networks)
 
     @property
     def mail_folder(self) -> Path | None:

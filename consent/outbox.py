@@ -78,6 +78,12 @@ def read_changes(reader: Reader, cursor: str | None, limit: int = MAX_PAGE) -> P
     return Page([], str(start), more=False)
 
 
+def change_at(reader: Reader, index: int) -> Change | None:
+    """The change at a place of the ledger; None if there is none, or its person was erased."""
+    row = reader.execute(select(*_SHOWN).where(event_table.c.idx == index)).one_or_none()
+    return None if row is None else Change(*row)
+
+
 def read_timeline(
     reader: Reader, subject: SubjectRef, cursor: str | None, limit: int
 ) -> tuple[list[Change], str | None]:

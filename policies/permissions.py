@@ -41,6 +41,8 @@ class Permission(StrEnum):
     JOBS_READ = "jobs.read"
     POLICY_READ = "policy.read"
     IMPORT_RUN = "import.run"
+    OUTBOUND_READ = "outbound.read"
+    OUTBOUND_MANAGE = "outbound.manage"
 
     @property
     def description(self) -> str:
@@ -65,6 +67,8 @@ _DESCRIPTIONS: Final = {
     Permission.JOBS_READ: "See scheduled jobs and how they went",
     Permission.POLICY_READ: "See purposes and rules",
     Permission.IMPORT_RUN: "Import choices from other systems",
+    Permission.OUTBOUND_READ: "See which webhooks and mails left, without addresses or content",
+    Permission.OUTBOUND_MANAGE: "Register webhooks and change their secrets, send test mails",
 }
 
 
@@ -113,6 +117,7 @@ ROLE_PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType
                 Permission.JOBS_READ,
                 Permission.POLICY_READ,
                 Permission.IMPORT_RUN,
+                Permission.OUTBOUND_READ,
             }
         ),
         Role.APPROVER: frozenset(
@@ -126,6 +131,7 @@ ROLE_PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType
                 Permission.AUDIT_READ,
                 Permission.JOBS_READ,
                 Permission.POLICY_READ,
+                Permission.OUTBOUND_READ,
             }
         ),
         Role.AGENT: frozenset(
@@ -146,6 +152,7 @@ ROLE_PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType
                 Permission.JOBS_READ,
                 Permission.POLICY_READ,
                 Permission.IMPORT_RUN,
+                Permission.OUTBOUND_READ,
             }
         ),
         Role.DEVELOPER: frozenset(
@@ -156,6 +163,8 @@ ROLE_PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType
                 Permission.API_KEYS_MANAGE,
                 Permission.JOBS_READ,
                 Permission.POLICY_READ,
+                Permission.OUTBOUND_READ,
+                Permission.OUTBOUND_MANAGE,
             }
         ),
         Role.AUDITOR: frozenset(
@@ -170,6 +179,7 @@ ROLE_PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType
                 Permission.AUDIT_READ,
                 Permission.JOBS_READ,
                 Permission.POLICY_READ,
+                Permission.OUTBOUND_READ,
             }
         ),
         Role.ADMIN: frozenset(
@@ -181,6 +191,8 @@ ROLE_PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType
                 Permission.API_KEYS_MANAGE,
                 Permission.JOBS_READ,
                 Permission.POLICY_READ,
+                Permission.OUTBOUND_READ,
+                Permission.OUTBOUND_MANAGE,
             }
         ),
     }

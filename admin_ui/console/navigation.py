@@ -37,6 +37,8 @@ SECTIONS: Final = (
         "adjustments",
         inner=(
             Item("API keys", "", "console.api_keys", Permission.API_KEYS_MANAGE, "k"),
+            Item("Webhooks", "", "console.webhooks", Permission.OUTBOUND_READ, "w"),
+            Item("Mail", "", "console.mails", Permission.OUTBOUND_READ, "m"),
             Item("Jobs", "", "console.jobs", Permission.JOBS_READ, "j"),
         ),
     ),

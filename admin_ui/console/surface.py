@@ -9,7 +9,7 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import Gone, HTTPException, NotFound, ServiceUnavailable
 
 from admin_ui.console import frame
-from admin_ui.console.pages import access, consent, door, overview, record
+from admin_ui.console.pages import access, consent, door, mail, overview, record, webhooks
 from consent.errors import ConsentError, EvidenceErasedError, UnknownEventError
 from governance.access.guard import Guard
 
@@ -34,6 +34,19 @@ _ROUTES: Final = (
     ("/admin/api-keys", "api_keys", access.api_keys, _GET),
     ("/admin/api-keys/new", "new_api_key", access.new_api_key, _BOTH),
     ("/admin/api-keys/<key_id>/revoke", "revoke_api_key", access.revoke_api_key, _BOTH),
+    ("/admin/webhooks", "webhooks", webhooks.webhooks, _GET),
+    ("/admin/webhooks/new", "new_webhook", webhooks.new_webhook, _BOTH),
+    ("/admin/webhooks/<uuid:endpoint_id>", "webhook", webhooks.webhook, _GET),
+    ("/admin/webhooks/<uuid:endpoint_id>/test", "test_webhook", webhooks.test_webhook, _POST),
+    ("/admin/webhooks/<uuid:endpoint_id>/pause", "pause_webhook", webhooks.pause_webhook, _POST),
+    ("/admin/webhooks/<uuid:endpoint_id>/resume", "resume_webhook", webhooks.resume_webhook, _POST),
+    ("/admin/webhooks/<uuid:endpoint_id>/retry", "retry_delivery", webhooks.retry_delivery, _POST),
+    ("/admin/webhooks/<uuid:endpoint_id>/secret", "change_secret", webhooks.change_secret, _BOTH),
+    ("/admin/webhooks/<uuid:endpoint_id>/replay", "replay_webhook", webhooks.replay_webhook, _BOTH),
+    ("/admin/webhooks/<uuid:endpoint_id>/remove", "remove_webhook", webhooks.remove_webhook, _BOTH),
+    ("/admin/mail", "mails", mail.mails, _GET),
+    ("/admin/mail/test", "test_mail", mail.test_mail, _BOTH),
+    ("/admin/mail/<uuid:mail_id>", "mail", mail.mail, _GET),
     ("/admin/jobs", "jobs", overview.job_runs, _GET),
     ("/admin/preferences", "prefer", door.prefer, _POST),
     ("/admin/shortcuts", "shortcuts", door.shortcuts, _GET),

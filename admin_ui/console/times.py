@@ -52,6 +52,15 @@ def typed(text: str, zone: ZoneInfo) -> datetime:
     return local.replace(tzinfo=local.tzinfo or zone).astimezone(UTC)
 
 
+def cursor(stated: str) -> datetime | None:
+    """An instant that a page put into an address; None where it is none that we gave out."""
+    try:
+        instant = datetime.fromisoformat(stated)
+    except ValueError:
+        return None
+    return instant if instant.tzinfo is not None else None
+
+
 def field(instant: datetime, zone: ZoneInfo) -> str:
     """The value of an `<input type="datetime-local">`, to the minute."""
     return f"{instant.astimezone(zone):%Y-%m-%dT%H:%M}"

@@ -7,6 +7,7 @@ from typing import Final
 
 from sqlalchemy import func, select
 
+from admin_ui.console import outbound
 from admin_ui.console.verified import Verification, verification
 from admin_ui.console.wording import Tone
 from admin_ui.services import Services
@@ -90,6 +91,7 @@ def look(services: Services, reader: Reader, held: frozenset[Permission]) -> Tod
         needs=[
             *(needs if Permission.LEDGER_READ in held else []),
             *(_needs_of_keys(keys, now) if manages_keys else []),
+            *(_needs_of_outbound(services, reader) if Permission.OUTBOUND_READ in held else []),
         ],
         steps=[
             Step("Make the first account", "", done=True),
@@ -159,6 +161,13 @@ def _needs_of_keys(keys: Sequence[ApiKey], now: datetime) -> list[Need]:
         )
         for key in keys
         if key.expires_at is not None and key.expires_at - now < ENDS_SOON
+    ]
+
+
+def _needs_of_outbound(services: Services, reader: Reader) -> list[Need]:
+    return [
+        Need(one.title, one.how, one.endpoint, one.tone)
+        for one in outbound.troubles(services, reader)
     ]
 
 

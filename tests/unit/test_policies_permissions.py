@@ -28,6 +28,7 @@ CHANGES_SOMETHING = {
     Permission.ACCOUNTS_MANAGE,
     Permission.API_KEYS_MANAGE,
     Permission.IMPORT_RUN,
+    Permission.OUTBOUND_MANAGE,
 }
 SHOWS_PERSONAL_DATA = {
     Permission.CONSENT_READ,
@@ -76,6 +77,7 @@ def test_a_key_manages_nobody_and_unmasks_nobody() -> None:
     assert not API_SCOPES & {
         Permission.ACCOUNTS_MANAGE,
         Permission.API_KEYS_MANAGE,
+        Permission.OUTBOUND_MANAGE,
         Permission.PEOPLE_READ,
         Permission.PEOPLE_UNMASK,
         Permission.AUDIT_READ,

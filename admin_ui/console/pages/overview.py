@@ -1,11 +1,9 @@
 """Today, the ledger, and jobs."""
 
-from datetime import datetime
-
 from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
-from admin_ui.console import frame, jobs, ledger, today
+from admin_ui.console import frame, jobs, ledger, times, today
 from admin_ui.console.explorer import Filters
 from admin_ui.console.pages.consent import explorer_of
 from admin_ui.services import services
@@ -50,16 +48,7 @@ def verify_ledger() -> ResponseReturnValue:
 @requires(Permission.JOBS_READ)
 def job_runs() -> ResponseReturnValue:
     """What the service did by itself, and what it will do."""
-    before = _instant(request.args.get("before", ""))
+    before = times.cursor(request.args.get("before", ""))
     with services().database.read() as reader:
         shown = jobs.look(services(), reader, before)
     return frame.page("jobs.html", jobs=shown, before=before)
-
-
-def _instant(stated: str) -> datetime | None:
-    """A cursor from the address; None where there is none that we gave out."""
-    try:
-        instant = datetime.fromisoformat(stated)
-    except ValueError:
-        return None
-    return instant if instant.tzinfo is not None else None
