@@ -32,7 +32,7 @@ from admin_ui import documentation
 from admin_ui.console import surface as console
 from admin_ui.privacy_centre import surface as privacy_centre
 from admin_ui.services import Services
-from consent.api import changes, checks, choices, log, receipts
+from consent.api import changes, checks, choices, log, notices, receipts
 from consent.api.context import ConsentApi
 from consent.api.problems import Problem, problem_of_http, register_problems, wants_problem
 from governance.access.guard import Guard, SessionCookie
@@ -40,7 +40,7 @@ from governance.access.principal import Principal
 from governance.errors import DatabaseError
 from policies.permissions import Permission
 
-_API: Final = [one.blueprint for one in (checks, choices, changes, receipts, log)]
+_API: Final = [one.blueprint for one in (checks, choices, notices, changes, receipts, log)]
 
 MAX_BODY: Final = 64 * 1024
 """Bytes in a body, where a view does not allow more."""
@@ -152,6 +152,7 @@ def _add_api(app: Flask, services: Services, csrf: CSRFProtect) -> None:
         checker=services.checker,
         writer=services.writer,
         receipts=services.receipts,
+        notices=services.notices,
         log=services.log,
         notary=services.notary,
         actor=lambda: str(_principal().actor),

@@ -3,7 +3,7 @@
 Messages never contain an identifier or any other personal data.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 
@@ -52,28 +52,6 @@ class UnknownNoticeError(ConsentError):
         super().__init__(message)
         self.places: Final = tuple(places)
         """Which events of a command name them, by their position."""
-
-
-class InvalidNoticeError(ConsentError):
-    """A notice cannot be published or saved as it stands. `fields` says what is wrong where."""
-
-    code = "NOTICE_INVALID"
-
-    def __init__(self, message: str, fields: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.fields: Final = dict(fields or {})
-
-
-class NoticeChangedError(ConsentError):
-    """The draft is not what the caller saw: it was changed, published or discarded meanwhile."""
-
-    code = "NOTICE_CHANGED"
-
-
-class SecondPersonError(ConsentError):
-    """Who wrote something of a notice cannot publish it."""
-
-    code = "SECOND_PERSON_NEEDED"
 
 
 class UnknownEventError(ConsentError):

@@ -23,7 +23,7 @@ from typing import Any, Final
 from sqlalchemy import Row, delete, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from consent.errors import InvalidNoticeError, NoticeChangedError, SecondPersonError
+from consent.errors import ConsentError
 from consent.models import notice_draft as draft_table
 from consent.models import notice_version as version_table
 from consent.models import notice_words as words_table
@@ -31,6 +31,7 @@ from consent.notice_text import (
     MAX_LINE,
     MAX_RECIPIENTS,
     MAX_TEXT,
+    InvalidNoticeError,
     fingerprint,
     language_tag,
     normalised,
@@ -51,6 +52,18 @@ _TAKEN: Final = frozenset({"new", "quoted_words"})
 """A page of the console, and what importers call words that name no notice."""
 
 _draft = draft_table.c
+
+
+class NoticeChangedError(ConsentError):
+    """The draft is not what the caller saw: it was changed, published or discarded meanwhile."""
+
+    code = "NOTICE_CHANGED"
+
+
+class SecondPersonError(ConsentError):
+    """Who wrote something of a notice cannot publish it."""
+
+    code = "SECOND_PERSON_NEEDED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ address but `https:`, `http:`, `mailto:`, `tel:` and paths of the same site.
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from html import escape
 from typing import Final, TypeAlias
 
-from consent.errors import InvalidNoticeError
+from consent.errors import ConsentError
 from policies.model import Controller
 
 MAX_TEXT: Final = 40_000
@@ -57,6 +57,16 @@ _TERMS: Final = {
 _ENGLISH: Final = "en"
 
 _Writer: TypeAlias = Callable[[Sequence[str]], str]
+
+
+class InvalidNoticeError(ConsentError):
+    """A notice cannot be published or saved as it stands. `fields` says what is wrong where."""
+
+    code = "NOTICE_INVALID"
+
+    def __init__(self, message: str, fields: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.fields: Final = dict(fields or {})
 
 
 # --- text --------------------------------------------------------------------------------------

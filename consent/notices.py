@@ -23,7 +23,7 @@ from consent.notice_history import NOTHING_PUBLISHED, NoticeHistory, Publication
 from consent.subjects import Reader
 
 Name: TypeAlias = tuple[str, str, str]
-"""Notice, version and language, as somebody named them. Languages differ in more than case."""
+"""Notice, version and language, as somebody named them. The case of a language means nothing."""
 
 _version = version_table.c
 _words = words_table.c
@@ -189,6 +189,8 @@ class Notices:
         """The words in effect at an instant in a language, or in the nearest wider one (RFC 4647
         section 3.4: of `de-AT`, `de`); None where there are none.
         """
+        if not _may_be_names(notice, language):
+            return None
         row = reader.execute(
             select(version_table)
             .where(_version.notice == notice, _version.effective_from <= now)
@@ -207,6 +209,8 @@ class Notices:
 
     def version(self, reader: Reader, notice: str, version: str, language: str) -> Words | None:
         """A published version in exactly this language (in any case); None where there is none."""
+        if not _may_be_names(notice, version, language):
+            return None
         found = reader.execute(
             select(version_table, words_table)
             .join_from(
@@ -221,6 +225,11 @@ class Notices:
             )
         ).one_or_none()
         return None if found is None else _words_of(found)
+
+
+def _may_be_names(*stated: str) -> bool:
+    """Whether the database can be asked for these: no name has a character that is not printed."""
+    return all(one.isascii() and one.isprintable() for one in stated)
 
 
 def newest_publication() -> ScalarSelect[int | None]:

@@ -16,10 +16,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from consent import notice_drafts
-from consent.errors import NoticeChangedError
 from consent.ledger.canonical import JSONValue
 from consent.ledger.leaf import timestamp
-from consent.notice_drafts import Draft, DraftWords, Settings
+from consent.notice_drafts import Draft, DraftWords, NoticeChangedError, Settings
 from consent.notices import Notices, Version
 from consent.reconsent import people_to_ask_again
 from governance.audit.trail import Actor, ActorKind, Trail

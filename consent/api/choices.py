@@ -23,7 +23,7 @@ from consent.api.schemas import (
     LookupRequest,
 )
 from consent.choices import IdempotencyKey, NewEvent, NoticeRef, Record, choice
-from consent.errors import ConsentError, UnknownSubjectError
+from consent.errors import ConsentError, UnknownNoticeError, UnknownSubjectError
 from consent.outbox import read_timeline
 from policies.model import PolicySet
 from policies.permissions import Permission, requires
@@ -76,7 +76,9 @@ def record_choices() -> Response:
     """Record what one person said about purposes on channels. All of it is recorded, or nothing.
 
     A withdrawal is in effect when this answers. `occurred_at` decides between choices, whatever
-    the order in which they arrive; a time in the future is set to now.
+    the order in which they arrive; a time in the future is set to now. A grant names words that
+    were published and in effect by then (`NOTICE_UNKNOWN`, if not); a denial is recorded whatever
+    it names.
     """
     api = consent_api()
     actor = api.actor()
@@ -84,7 +86,10 @@ def record_choices() -> Response:
     asked = read_json(_CHOICES, limit=MAX_CHOICES_BODY)
     policies = api.policies()
     events = tuple(_new_event(policies, one, index) for index, one in enumerate(asked["choices"]))
-    committed = api.writer.submit(Record(asked["subject"], events, actor, idempotency))
+    try:
+        committed = api.writer.submit(Record(asked["subject"], events, actor, idempotency))
+    except UnknownNoticeError as error:
+        raise _of_notices(error) from error
     recorded = committed.recorded
     body = {
         "subject": recorded.subject,
@@ -158,6 +163,15 @@ def _new_event(policies: PolicySet, asked: dict[str, Any], index: int) -> NewEve
             str(error),
             fields={"choices": {str(index): [str(error)]}},
         ) from error
+
+
+def _of_notices(error: UnknownNoticeError) -> Problem:
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        error.code,
+        str(error),
+        fields={"choices": {str(place): {"notice": [str(error)]} for place in error.places}},
+    )
 
 
 def _confirmed_at(evidence: dict[str, Any], index: int) -> Any:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from consent.checks import Checker
 from consent.ledger.log import MerkleLog
 from consent.ledger.notary import Notary
+from consent.notices import Notices
 from consent.receipts import Receipts
 from consent.subjects import SubjectDirectory
 from consent.writer import ConsentWriter
@@ -33,6 +34,7 @@ class ConsentApi:
     checker: Checker
     writer: ConsentWriter
     receipts: Receipts
+    notices: Notices
     log: MerkleLog
     notary: Notary
     actor: Callable[[], str]

@@ -25,6 +25,7 @@ _ALWAYS_SEEN: Final = frozenset(
         "method",
         "actor",
         "notice",
+        "claimed_notice",
         "ends_at",
         "confirms",
         "confirmed_at",

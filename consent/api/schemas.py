@@ -144,6 +144,8 @@ def _depth(value: Any) -> int:
 PURPOSE: Final = f"^{_KEY}$"
 CURSOR: Final = "^[0-9]{1,18}$"
 REF: Final = "^[a-z2-7]{26}$"
+LANGUAGE: Final = r"^[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,7}$"
+SHA256: Final = "^sha256:[0-9a-f]{64}$"
 SUBJECT_FORMS: Final = {
     "oneOf": [
         {
@@ -312,10 +314,13 @@ class NoticeSchema(Strict):
     id = fields.String(required=True, validate=_printable(128))
     version = fields.String(required=True, validate=_printable(64))
     language = fields.String(
-        required=True,
-        validate=Pattern(
-            r"^[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,7}$", error="Not a BCP 47 language tag."
-        ),
+        required=True, validate=Pattern(LANGUAGE, error="Not a BCP 47 language tag.")
+    )
+    hash = fields.String(
+        validate=Pattern(SHA256, error="Not sha256: and 64 hexadecimal digits."),
+        metadata={
+            "description": "Of the text as it was shown: refused where the published one differs."
+        },
     )
 
 

@@ -15,6 +15,8 @@ from tests.fakes.services import MARKETING, NDJSON, Api, person, problem, said
 SUBJECT = {"email": "somebody@example.com"}
 ASKED = {"purpose": MARKETING, "channel": "email"}
 EVENT = "/v1/consent/events/01a2013e-3610-7233-a1c9-2a1f55281f18/receipt"
+NOTICE = "/v1/consent/notices/privacy"
+VERSION = "/v1/consent/notices/privacy/versions/3"
 
 CALLS: dict[str, tuple[Permission, str, str, Any]] = {
     "check": (
@@ -49,6 +51,19 @@ CALLS: dict[str, tuple[Permission, str, str, Any]] = {
     ),
     "changes": (Permission.CONSENT_CHANGES, "GET", "/v1/consent/changes", {}),
     "receipt": (Permission.CONSENT_READ, "GET", EVENT, {}),
+    "notices": (Permission.POLICY_READ, "GET", "/v1/consent/notices", {}),
+    "notice": (Permission.POLICY_READ, "GET", NOTICE, {"query_string": {"language": "en"}}),
+    "notice version": (
+        Permission.POLICY_READ,
+        "GET",
+        VERSION,
+        {"query_string": {"language": "en"}},
+    ),
+}
+TEMPLATES = {
+    EVENT: "/v1/consent/events/{event_id}/receipt",
+    NOTICE: "/v1/consent/notices/{notice_id}",
+    VERSION: "/v1/consent/notices/{notice_id}/versions/{version}",
 }
 PUBLIC = ("/log/checkpoint", "/log/tile/0/000", "/openapi.json")
 
@@ -73,7 +88,7 @@ def test_every_call_is_here(shared_api: Api) -> None:
         for scope in scopes["api_key"]
     }
     assert documented == {
-        ("/v1/consent/events/{event_id}/receipt" if path == EVENT else path, method, scope)
+        (TEMPLATES.get(path, path), method, scope)
         for scope, method, path, _ in CALLS.values()
     }
 

@@ -54,6 +54,7 @@ def narrowed(document: dict[str, Any]) -> dict[str, Any]:
     choice = schemas["Choice"]["properties"]
     choice["occurred_at"]["enum"] = INSTANTS[:2]
     choice["evidence"]["properties"]["confirmed_at"]["enum"] = [INSTANTS[2], None]
+    del schemas["Notice"]["properties"]["hash"]
     of_grants = schemas["ChoicesRequest"]["properties"]["choices"]["items"]["anyOf"][1]
     of_grants["properties"]["notice"] = {
         "properties": {name: {"enum": [published]} for name, published in NOTICE.items()}
