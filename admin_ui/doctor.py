@@ -32,6 +32,7 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     database = _look("database", lambda: _revision(settings))
     yield database
     if database.good:
+        yield _look("durability", lambda: _durability(settings))
         yield _look("keyring, policies and ledger", lambda: _opened(settings))
 
 
@@ -55,6 +56,31 @@ def _revision(settings: Settings) -> str:
     if found != runner.head():
         raise SchemaError(f"at revision {found}, not {runner.head()}; run `tutela migrate`")
     return f"at revision {found}"
+
+
+def _durability(settings: Settings) -> str:
+    """Whether the server keeps what it acknowledges: every promise of ours rests on that."""
+    from governance.database import Database
+    from governance.errors import DatabaseError
+
+    database = Database.open(settings.database, pool_size=1)
+    try:
+        if database.dialect == "sqlite":
+            return "every commit reaches the disk"
+        with database.read() as connection:
+            careless = connection.exec_driver_sql(
+                "SELECT name FROM pg_settings WHERE setting = 'off' "
+                "AND name IN ('fsync', 'synchronous_commit', 'full_page_writes') ORDER BY name"
+            ).scalars()
+            names = list(careless)
+    finally:
+        database.dispose()
+    if names:
+        raise DatabaseError(
+            f"{' and '.join(names)} off in PostgreSQL: what was acknowledged may be lost; "
+            "switch it on in postgresql.conf"
+        )
+    return "every commit reaches the disk"
 
 
 def _opened(settings: Settings) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final, Self, cast
 
 from sqlalchemy import Column, Connection, Dialect, Table
 from sqlalchemy.exc import DBAPIError
@@ -54,15 +54,25 @@ def connection_of(reader: Reader) -> Connection:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows for one table, their values in its column order.
+    """Rows for one table, column by column in its order: all columns of one length.
 
     With `key`, a row replaces every other column of the row that has the same key; no two rows of
     one write may then share it.
     """
 
     table: Table
-    values: Sequence[tuple[Any, ...]]
+    columns: Sequence[Sequence[Any]]
     key: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, table: Table, rows: Sequence[tuple[Any, ...]], key: tuple[str, ...] = ()) -> Self:
+        """Rows that are given one by one."""
+        return cls(table, list(zip(*rows, strict=True)), key)
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self.columns[0]) if self.columns else 0
 
 
 def insert(session: Session, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -71,14 +81,14 @@ def insert(session: Session, table: Table, rows: Sequence[tuple[Any, ...]]) -> N
     Raises:
         sqlalchemy.exc.IntegrityError: a row breaks a constraint; nothing of the call is kept.
     """
-    write(session, [Rows(table, rows)])
+    write(session, [Rows.of(table, rows)])
 
 
 def upsert(
     session: Session, table: Table, rows: Sequence[tuple[Any, ...]], key: tuple[str, ...]
 ) -> None:
     """Insert rows, or replace every other column of the row that has the same `key`."""
-    write(session, [Rows(table, rows, key)])
+    write(session, [Rows.of(table, rows, key)])
 
 
 def write(
@@ -100,20 +110,19 @@ def write(
     Raises:
         sqlalchemy.exc.IntegrityError: a row breaks a constraint; nothing of the call is kept.
     """
-    writes = [one for one in writes if one.values]
     connection = session.connection()
     dialect = connection.dialect
-    parts = [(_statement(one.table, one.key, dialect), one.values) for one in writes]
+    parts = [(_statement(one.table, one.key, dialect), one) for one in writes if one.count]
     if dialect.name == "postgresql":
-        forms = tuple(part.one if len(rows) == 1 else part.many for part, rows in parts)
+        forms = tuple(part.one if rows.count == 1 else part.many for part, rows in parts)
         parameters = [value for part, rows in parts for value in _packed(part, rows)]
         sql = _together(forms, then)
         if not sql:
             return []
         return run(connection, sql, (*parameters, *values))
     for part, rows in parts:
-        columns = _columns(part, rows)
-        connection.exec_driver_sql(part.one, list(zip(*columns, strict=True)))
+        by_row = list(zip(*_processed(part, rows), strict=True))
+        connection.exec_driver_sql(part.one, by_row)
     if not then:
         return []
     return run(connection, then.format(mark="?"), values)
@@ -128,16 +137,16 @@ class _Statement:
     processors: tuple[Callable[[Any], Any] | None, ...]
 
 
-def _columns(statement: _Statement, rows: Sequence[tuple[Any, ...]]) -> list[Sequence[Any]]:
+def _processed(statement: _Statement, rows: Rows) -> list[Sequence[Any]]:
     return [
         column if process is None else [process(value) for value in column]
-        for column, process in zip(zip(*rows, strict=True), statement.processors, strict=True)
+        for column, process in zip(rows.columns, statement.processors, strict=True)
     ]
 
 
-def _packed(statement: _Statement, rows: Sequence[tuple[Any, ...]]) -> list[Any]:
-    columns = _columns(statement, rows)
-    return [column[0] if len(rows) == 1 else array_literal(column) for column in columns]
+def _packed(statement: _Statement, rows: Rows) -> list[Any]:
+    columns = _processed(statement, rows)
+    return [column[0] if rows.count == 1 else array_literal(column) for column in columns]
 
 
 @lru_cache(maxsize=256)

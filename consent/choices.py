@@ -508,7 +508,7 @@ class Recorder:
             session,
             head,
             [(one.wanted.new.id, one.leaf) for one in drafts],
-            also=[Rows(event_table, events), rows_of(_changed(drafts, held, head.size))],
+            also=[Rows.of(event_table, events), rows_of(_changed(drafts, held, head.size))],
         )
         batch.appended = appended
         return {

@@ -70,7 +70,7 @@ def rows_of(registers: Iterable[tuple[SubjectRef, Key, Register]]) -> Rows:
         )
         for subject, key, register in registers
     ]
-    return Rows(state_table, rows, key=COLUMNS[:4])
+    return Rows.of(state_table, rows, key=COLUMNS[:4])
 
 
 def parsed(

@@ -98,16 +98,12 @@ class MerkleLog:
         """
         hashes: list[bytes] = [leaf_hash(leaf) for _, leaf in entries]
         after = before.append(hashes)
-        rows = [
-            (idx, entry_id, leaf, hashed)
-            for idx, ((entry_id, leaf), hashed) in enumerate(
-                zip(entries, hashes, strict=True), before.size
-            )
-        ]
+        ids, leaves = zip(*entries, strict=True) if entries else ((), ())
+        rows = (range(before.size, after.size), ids, leaves, hashes)
         tiles = self._full_tiles(session, before.size, hashes)
         moved = write(
             session,
-            [Rows(self.tables.entry, rows), Rows(self.tables.tile, tiles), *also],
+            [Rows(self.tables.entry, rows), Rows.of(self.tables.tile, tiles), *also],
             self._move_head,
             (after.size, after.to_bytes(), before.size),
         )
