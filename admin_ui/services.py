@@ -46,7 +46,9 @@ from governance.outbound.templates import MailKinds
 from governance.outbound.transports import FolderTransport, SmtpTransport
 from governance.outbound.webhooks.delivery import WebhookDelivery
 from governance.outbound.webhooks.endpoints import Endpoints
+from governance.vault.do_not_call import DoNotCallLists
 from governance.vault.identify import Directory
+from governance.vault.suppressions import Suppressions
 from policies.loader import load
 from policies.model import PolicySet
 
@@ -86,6 +88,8 @@ class Services:
     sessions: Sessions
     api_keys: ApiKeys
     setup: Setup
+    suppressions: Suppressions
+    lists: DoNotCallLists
     mails: MailQueue
     mail_delivery: MailDelivery
     webhooks: Endpoints
@@ -168,7 +172,11 @@ def build(
     checkpoints = SqlCheckpointStore(store.begin, store.at_once, store.read)
     notary = Notary(log, signer, checkpoints, database.read, clock)
     notices = Notices()
-    recorder = Recorder(log, directory, cipher, lambda: policy_set, notary.admit, notices)
+    suppressions = Suppressions(keyring)
+    recorder = Recorder(
+        log, directory, cipher, lambda: policy_set, notary.admit, notices, suppressions
+    )
+    lists = DoNotCallLists(directory, database.begin, clock)
     access = AccessSettings(
         passwords=PasswordProfile.FAST if fast_passwords else PasswordProfile.STANDARD,
         session_idle=settings.session_idle,
@@ -202,7 +210,7 @@ def build(
         notary=notary,
         operator_notary=operator_notary,
         writer=ConsentWriter(database.begin, recorder, notary, clock),
-        checker=Checker(database.read, directory, lambda: policy_set, clock, notices),
+        checker=Checker(database.read, directory, lambda: policy_set, clock, notices, lists),
         receipts=Receipts(log, cipher, notary, checkpoints, signer, lambda: policy_set),
         notices=notices,
         notice_desk=NoticeDesk(database, trail, clock, lambda: policy_set, notices),
@@ -212,6 +220,8 @@ def build(
         sessions=sessions,
         api_keys=ApiKeys(database, trail, clock, later),
         setup=Setup(database, trail, clock, access, accounts),
+        suppressions=suppressions,
+        lists=lists,
         mails=mail_queue,
         mail_delivery=MailDelivery(database, mail_queue, _mail_transport(settings), clock),
         webhooks=webhooks,

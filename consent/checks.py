@@ -2,20 +2,23 @@
 
 Nothing that can change is cached: once a withdrawal is committed, the next check reads it, in this
 process and in every other. The same statement reads the number of the newest published notice, so
-that a process which has not seen that one yet reads it then. Reading writes nothing.
+that a process which has not seen that one yet reads it then, and the do-not-call lists where the
+purpose names any. Reading writes nothing.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, Dialect, and_, bindparam, literal_column, select
 
+from consent import do_not_call
 from consent.bulk import run
 from consent.choices import fact_of
+from consent.do_not_call import DoNotCallLists
 from consent.errors import InvalidInstantError
 from consent.models import event as event_table
 from consent.models import state as state_table
@@ -24,15 +27,16 @@ from consent.notices import Notices, newest_publication
 from consent.registers import Key, Register, bears_on, facts_of, fold
 from consent.states import parsed, read_bearing, read_registers
 from consent.subjects import Identifier, IdentifierKind, Reader, SubjectDirectory, SubjectRef
-from policies.decisions import NOBODY, Decision, Facts, decide
-from policies.model import PolicySet, Purpose
+from policies.decisions import NOBODY, Decision, Facts, Listing, decide
+from policies.model import PolicySet, Purpose, Registry
 from policies.vocabulary import ANY, Channel
 
 CLOCK_SKEW: Final = timedelta(seconds=60)
 """How far ahead of ours a caller's clock may run before its `as_of` is refused."""
 
-_Shape: TypeAlias = tuple[IdentifierKind, tuple[str, ...], int, Dialect]
-"""What a check's statement depends on: kind of identifier, names of its binds, signals."""
+_Shape: TypeAlias = tuple[IdentifierKind, tuple[str, ...], int, int, Dialect]
+"""What a check's statement depends on: kind of identifier, names of its binds, signals, lists."""
+_Lists: TypeAlias = Sequence[Registry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +62,14 @@ class Checker:
         policies: Callable[[], PolicySet],
         clock: Callable[[], datetime],
         notices: Notices,
+        lists: DoNotCallLists,
     ) -> None:
         self._read = read
         self._directory = directory
         self._policies = policies
         self._clock = clock
         self._notices = notices
+        self._lists = lists
         self._question = lru_cache(maxsize=64)(self._build_question)
 
     def check(
@@ -83,11 +89,12 @@ class Checker:
         if rule is None:
             return decide(policies, purpose, channel, NOBODY, min(as_of or now, now))
         with self._read() as connection:
+            lists = policies.washed_against(rule, channel)
             if as_of is None:
-                facts = self._facts(connection, subject, rule, channel)
+                facts = self._facts(connection, subject, rule, channel, lists)
             else:
                 now = self._past(as_of, now)
-                facts = self._past_facts(connection, subject, rule, channel, now)
+                facts = self._past_facts(connection, subject, rule, channel, now, lists)
         return decide(policies, purpose, channel, facts, now)
 
     def check_many(
@@ -102,16 +109,22 @@ class Checker:
         with self._read() as connection:
             refs = self._directory.find(connection, subjects)
             known = list({ref for ref in refs if ref is not None})
+            heeded = rule.heeded(channel)
             registers = read_bearing(
-                connection, known, [rule.key, ANY, *sorted(rule.signals)], [channel.value, ANY]
+                connection, known, [rule.key, ANY, *sorted(heeded)], [channel.value, ANY]
             )
             notices = self._notices.history(connection)
+            lists = policies.washed_against(rule, channel)
+            listings = self.listings(connection, known, lists)
         silent = decide(policies, purpose, channel, Facts(known=True), now)
         nobody = decide(policies, purpose, channel, NOBODY, now)
-        answers = {
-            ref: decide(policies, purpose, channel, facts_of(held, rule.signals, notices), now)
-            for ref, held in registers.items()
-        }
+        told = registers.keys() | listings.keys()
+        answers = {}
+        for ref in told:
+            facts = facts_of(registers.get(ref, ()), heeded, notices)
+            if lists:
+                facts = replace(facts, listings=listings.get(ref))
+            answers[ref] = decide(policies, purpose, channel, facts, now)
         return [nobody if ref is None else answers.get(ref, silent) for ref in refs]
 
     def matrix(
@@ -127,13 +140,28 @@ class Checker:
             now = self._past(as_of, now)
             held = list(_folded(reader, subject, now).items())
             notices = notices.known_at(now)
-        return {
-            (rule.key, channel): decide(
-                policies, rule.key, channel, _facts_about(held, rule, channel, notices), now
-            )
-            for rule in policies.purposes.values()
-            for channel in sorted(rule.channels, key=list(Channel).index)
-        }
+        lists = policies.registries_in_use
+        listings = self.listings(reader, [subject], lists, as_of and now).get(subject)
+        decisions = {}
+        for rule in policies.purposes.values():
+            for channel in sorted(rule.channels, key=list(Channel).index):
+                facts = _facts_about(held, rule, channel, notices)
+                if rule.do_not_call:
+                    facts = replace(facts, listings=listings)
+                decisions[rule.key, channel] = decide(policies, rule.key, channel, facts, now)
+        return decisions
+
+    def listings(
+        self,
+        reader: Reader,
+        people: Collection[SubjectRef],
+        lists: _Lists,
+        as_of: datetime | None = None,
+    ) -> dict[SubjectRef, dict[str, Listing]]:
+        """What do-not-call lists say of people. Without lists, nothing is asked."""
+        if not lists:
+            return {}
+        return self._lists.listings(reader, people, [one.key for one in lists], as_of)
 
     def _past(self, as_of: datetime, now: datetime) -> datetime:
         if as_of > now + CLOCK_SKEW:
@@ -141,32 +169,43 @@ class Checker:
         return min(as_of, now)
 
     def _facts(
-        self, connection: Connection, subject: Identifier, rule: Purpose, channel: Channel
+        self,
+        connection: Connection,
+        subject: Identifier,
+        rule: Purpose,
+        channel: Channel,
+        lists: _Lists,
     ) -> Facts:
         located = self._directory.locator_values(subject)
-        shape = (subject.kind, tuple(located), len(rule.signals), connection.dialect)
+        heeded = rule.heeded(channel)
+        shape = (subject.kind, tuple(located), len(heeded), len(lists), connection.dialect)
         question = self._question(shape)
-        signals = {f"signal_{n}": name for n, name in enumerate(sorted(rule.signals))}
-        asked = {**located, **signals, "purpose": rule.key, "channel": channel.value}
+        asked = {**located, "purpose": rule.key, "channel": channel.value}
+        asked |= {f"signal_{n}": name for n, name in enumerate(sorted(heeded))}
+        asked |= {f"registry_{n}": one.key for n, one in enumerate(lists)}
         rows = run(connection, question.sql, question.parameters(asked))
-        if rows[0][0] is None:
+        ref, published, *listed = rows[0][: 2 + do_not_call.COLUMNS * len(lists)]
+        if ref is None:
             return NOBODY
-        held = [row[2:] for row in rows if row[2] is not None]
-        notices = self._notices.history_up_to(connection, rows[0][1])
+        first = 2 + len(listed)
+        held = [row[first:] for row in rows if row[first] is not None]
+        notices = self._notices.history_up_to(connection, published)
         registers = ((key, one) for _, key, one in parsed(connection, held))
-        return facts_of(registers, rule.signals, notices)
+        facts = facts_of(registers, heeded, notices)
+        return replace(facts, listings=_listings(lists, listed)) if lists else facts
 
     def _build_question(self, shape: _Shape) -> "_Question":
         """The statement that asks for one person by one kind of identifier.
 
         It gives one row at least: the person's ref or NULL, the number of the newest publication,
-        and the registers that bear on the purpose and channel.
+        what the lists say, and the registers that bear on the purpose and channel.
         """
-        kind, _, signals, dialect = shape
+        kind, _, signals, lists, dialect = shape
         person = select(self._directory.locator(kind).label("ref")).subquery("person")
         held = state_table.c
         heeded: list[Any] = [bindparam(f"signal_{n}") for n in range(signals)]
-        statement = select(person.c.ref, newest_publication(), *held).select_from(
+        listed = self._lists.columns(person.c.ref, lists)
+        statement = select(person.c.ref, newest_publication(), *listed, *held).select_from(
             person.outerjoin(
                 state_table,
                 and_(
@@ -180,13 +219,28 @@ class Checker:
         return _Question(str(compiled), compiled.positiontup)
 
     def _past_facts(
-        self, reader: Reader, subject: Identifier, rule: Purpose, channel: Channel, now: datetime
+        self,
+        reader: Reader,
+        subject: Identifier,
+        rule: Purpose,
+        channel: Channel,
+        now: datetime,
+        lists: _Lists,
     ) -> Facts:
         (ref,) = self._directory.find(reader, [subject])
         if ref is None:
             return NOBODY
         notices = self._notices.history(reader).known_at(now)
-        return _facts_about(_folded(reader, ref, now).items(), rule, channel, notices)
+        facts = _facts_about(_folded(reader, ref, now).items(), rule, channel, notices)
+        return replace(facts, listings=self.listings(reader, [ref], lists, now).get(ref))
+
+
+def _listings(lists: _Lists, columns: Sequence[Any]) -> dict[str, Listing]:
+    size = do_not_call.COLUMNS
+    return {
+        one.key: do_not_call.listing(columns[n * size : (n + 1) * size])
+        for n, one in enumerate(lists)
+    }
 
 
 def _facts_about(
@@ -195,12 +249,13 @@ def _facts_about(
     channel: Channel,
     notices: NoticeHistory,
 ) -> Facts:
+    heeded = rule.heeded(channel)
     bearing = [
         (key, register)
         for key, register in registers
-        if bears_on(key, rule.key, channel.value, rule.signals)
+        if bears_on(key, rule.key, channel.value, heeded)
     ]
-    return facts_of(bearing, rule.signals, notices)
+    return facts_of(bearing, heeded, notices)
 
 
 def _folded(reader: Reader, subject: SubjectRef, until: datetime) -> dict[Key, Register]:

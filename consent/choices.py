@@ -9,7 +9,8 @@ every purpose or channel. A claimed time in the future is set to now, and the cl
 one stands, and decides over what is newer. Withdrawals and objections need no words, method or
 notice: nothing may obstruct them. A grant needs the notice it was given under, and that has to be
 published and in effect by then; an imported one brings its words along. A denial that names words
-which nobody was shown is recorded without them, and the claim kept.
+which nobody was shown is recorded without them, and the claim kept. Whoever comes back under an
+identifier on the suppression list is recorded as objecting since they were put there.
 """
 
 import json
@@ -17,7 +18,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from sqlalchemy import bindparam, delete, select
 from sqlalchemy.orm import Session
@@ -43,13 +44,21 @@ from consent.models import ledger
 from consent.notices import Notices, Told
 from consent.registers import Event, Key, Register, merge, register_of
 from consent.states import read_registers, rows_of
-from consent.subjects import EvidenceCipher, Identifier, SubjectDirectory, SubjectRef
+from consent.subjects import (
+    EvidenceCipher,
+    Identifier,
+    SubjectDirectory,
+    SubjectRef,
+    SuppressionList,
+)
 from policies.model import PolicySet
 from policies.vocabulary import ANY, CONFIRMED, Channel, ChoiceState, EventType, MarkState
 
 IDEMPOTENCY_KEPT: Final = timedelta(hours=24)
 MAX_EVIDENCE_BYTES: Final = 8192
 UNSTATED: Final = "unstated"
+SUPPRESSION_LIST: Final = "suppression_list"
+SUPPRESSION_ACTOR: Final = "system:suppressions"
 
 _METHOD: Final = re.compile(r"[a-z0-9][a-z0-9_.:-]{0,63}")
 _CHANNELS: Final = frozenset(channel.value for channel in Channel)
@@ -131,6 +140,10 @@ class Record:
     actor: str
     """Who records it: an opaque reference such as `api_key:k3f9`."""
     idempotency: IdempotencyKey | None = None
+    asks: bool = False
+    """Whether the person said this to us just now, so that what has to be confirmed is asked for;
+    an import and what somebody else confirmed already ask nobody.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +329,22 @@ class Batch:
     appended: Appended | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """An event that was recorded just now, and the command that brought it."""
+
+    subject: SubjectRef
+    event: NewEvent
+    command: Record
+
+
+class Follower(Protocol):
+    """Does what follows from events in their own transaction, so that both happen or neither."""
+
+    def follow(self, session: Session, recorded: Sequence[Followed], now: datetime) -> None:
+        """Called once a transaction, behind the ledger's lock, with all events that are new."""
+
+
 class Recorder:
     """Writes commands to the ledger, the events and the registers."""
 
@@ -327,6 +356,8 @@ class Recorder:
         policies: Callable[[], PolicySet],
         admit: Callable[[Frontier], None],
         notices: Notices,
+        suppressions: SuppressionList,
+        followers: Sequence[Follower] = (),
     ) -> None:
         self._log = log
         self._directory = directory
@@ -334,6 +365,22 @@ class Recorder:
         self._policies = policies
         self._admit = admit
         self._notices = notices
+        self._suppressions = suppressions
+        self._followers = tuple(followers)
+
+    def hold(
+        self, session: Session, people: Sequence[Identifier], now: datetime
+    ) -> list[SubjectRef]:
+        """Find or make people, and keep every other writer out until the transaction ends.
+
+        What is read from then on is what the commands of this transaction will meet.
+
+        Raises:
+            UnknownSubjectError: a ref names nobody.
+        """
+        subjects = self._directory.ensure(session, people, now)
+        self._log.lock(session)
+        return subjects
 
     def apply(self, session: Session, commands: Sequence[Record], now: datetime) -> Batch:
         """Carry out commands in the caller's transaction.
@@ -356,6 +403,7 @@ class Recorder:
         known = self._known_events(session, [commands[i] for i in subjects])
         drafts = self._draft(session, commands, subjects, known, now)
         recorded = known | self._append(session, drafts, now, batch)
+        self._follow(session, commands, subjects, known, now)
         for i, subject in subjects.items():
             events = tuple(recorded[new.id] for new in commands[i].events)
             fresh = any(new.id not in known for new in commands[i].events)
@@ -445,13 +493,53 @@ class Recorder:
         known: Mapping[str, RecordedEvent],
         now: datetime,
     ) -> list[_Drafted]:
-        wanted: dict[str, _Wanted] = {}
+        wanted = {one.new.id: one for one in self._come_back(session)}
         for i, subject in subjects.items():
             for new in commands[i].events:
                 if new.id not in known:
                     occurred_at = min(new.occurred_at or now, now)
                     wanted[new.id] = _Wanted(new, subject, commands[i].actor, occurred_at)
         return self._sealed(session, list(wanted.values()), now)
+
+    def _come_back(self, session: Session) -> Iterator[_Wanted]:
+        """The standing objections of people who are new, and are not: somebody erased, or
+        suppressed, under a new reference.
+
+        Dated to when they were put on the list, so that what they say themselves later counts, and
+        nothing that was said before does.
+        """
+        people = self._directory.newly_named(session)
+        found = self._suppressions.suppressed(session, list(people.values())) if people else []
+        for subject, since in zip(people, found, strict=True):
+            if since is not None:
+                objection = NewEvent(
+                    EventType.CHOICE,
+                    ANY,
+                    ANY,
+                    ChoiceState.OBJECTED.value,
+                    method=SUPPRESSION_LIST,
+                    occurred_at=since,
+                )
+                yield _Wanted(objection, subject, SUPPRESSION_ACTOR, since)
+
+    def _follow(
+        self,
+        session: Session,
+        commands: Sequence[Record],
+        subjects: Mapping[int, SubjectRef],
+        known: Mapping[str, RecordedEvent],
+        now: datetime,
+    ) -> None:
+        if not self._followers:
+            return
+        recorded = [
+            Followed(subject, new, commands[i])
+            for i, subject in subjects.items()
+            for new in commands[i].events
+            if new.id not in known
+        ]
+        for follower in self._followers:
+            follower.follow(session, recorded, now)
 
     def _sealed(self, session: Session, wanted: Sequence[_Wanted], now: datetime) -> list[_Drafted]:
         policies = self._policies()

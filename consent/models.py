@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.schema import DDL
@@ -231,3 +232,45 @@ notice_draft = Table(
 
 for _published in (notice_version, notice_words):
     _protect(_published)
+
+text_message = Table(
+    "consent_text_message",
+    metadata,
+    Column("key", Ref, primary_key=True),
+    Column("subject_ref", Ref, nullable=False, index=True),
+    Column("purpose", Ref),
+    Column("meaning", Ref, nullable=False),
+    Column("state", Ref, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False, index=True),
+    Column("due_at", UtcDateTime),
+    Column("sealed", Bytes),
+    Column("decided_at", UtcDateTime),
+    Column("decided_by", Ref),
+    Index(
+        "ix_consent_text_message_open",
+        "due_at",
+        "key",
+        sqlite_where=text("state = 'open'"),
+        postgresql_where=text("state = 'open'"),
+    ),
+)
+"""Text messages that people sent: what each meant, and that it was taken in. The words are kept of
+those alone that somebody still has to read, under the person's key. Trusted for naming what waits:
+a row that is removed is not noticed, and the hold that its message set stands."""
+
+confirmation_request = Table(
+    "consent_confirmation_request",
+    metadata,
+    Column("subject_ref", Ref, nullable=False),
+    Column("purpose", Ref, nullable=False),
+    Column("channel", Ref, nullable=False),
+    Column("event_id", Ref, nullable=False),
+    Column("notice", Text, nullable=False),
+    Column("notice_version", Text, nullable=False),
+    Column("contact", Bytes, nullable=False),
+    Column("asked_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("subject_ref", "purpose", "channel"),
+    Index("ix_consent_confirmation_request_contact", "contact", "asked_at"),
+)
+"""Who was asked last to confirm what, and when, so that nobody is asked again and again. `contact`
+is a keyed hash of the mailbox. Trusted for that alone: without it people get more mails."""

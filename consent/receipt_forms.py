@@ -94,7 +94,8 @@ class Facts:
         named = self.leaf["purpose"]
         everything = self.policies.purposes
         if self.leaf["type"] == EventType.SIGNAL:
-            return [rule for rule in everything.values() if named in rule.signals]
+            channel = self.leaf["channel"]
+            return [rule for rule in everything.values() if named in rule.heeded(channel)]
         if named == ANY:
             return [rule for rule in everything.values() if self._on_channel(rule)]
         return [everything[named]] if named in everything else []

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from consent.notice_history import NoticeHistory
 from policies.decisions import Choice, Facts
-from policies.vocabulary import ANY, ChoiceState, EventType, MarkState
+from policies.vocabulary import ANY, UNCLEAR_REPLY, ChoiceState, EventType, MarkState
 
 Key: TypeAlias = tuple[str, str, str]
 """Purpose (for a signal: its name), channel, event type."""
@@ -127,6 +127,7 @@ def facts_of(
     chosen: Register | None = None
     suppression: Register | None = None
     signal: Register | None = None
+    reply: Register | None = None
     for (purpose, _, kind), register in registers:
         if kind == EventType.CHOICE:
             chosen = _newer(chosen, register)
@@ -135,12 +136,16 @@ def facts_of(
         elif kind == EventType.SUPPRESSION:
             suppression = _newer(suppression, register)
         elif kind == EventType.SIGNAL and purpose in signals:
-            signal = _newer(signal, register)
+            if purpose == UNCLEAR_REPLY:
+                reply = _newer(reply, register)
+            else:
+                signal = _newer(signal, register)
     return Facts(
         known=True,
         choice=_choice(chosen, notices) if chosen is not None else None,
         suppression=suppression.event_id if suppression is not None else None,
         signal=signal.event_id if signal is not None else None,
+        unclear_reply=reply.event_id if reply is not None else None,
     )
 
 

@@ -162,10 +162,24 @@ class SubjectDirectory(Protocol):
             UnknownSubjectError: an identifier of kind `ref` names nobody.
         """
 
+    def newly_named(self, session: Session) -> Mapping[SubjectRef, Identifier]:
+        """People whom this unit of work gave an identifier that was nobody's, since this was asked
+        last, and which: the last one each. Asks the database nothing.
+        """
+
     def link(
         self, session: Session, ref: SubjectRef, identifier: Identifier, now: datetime
     ) -> SubjectRef:
         """Give a person one more identifier. Returns its owner: another person if it was taken."""
+
+
+class SuppressionList(Protocol):
+    """Remembers whom nobody may write to again, also when they are erased. Never makes anybody."""
+
+    def suppressed(
+        self, reader: Reader, identifiers: Sequence[Identifier]
+    ) -> list[datetime | None]:
+        """Since when each identifier is on the list, in their order; None where it is not."""
 
 
 class EvidenceCipher(Protocol):

@@ -2,12 +2,14 @@
 
 `submit` returns once its command is durable, with a signed checkpoint that covers it; requests
 inside a process share their commits (`consent.group_commit`). `write` commits a batch of an import.
+`decide` is for what depends on what is known already, or writes more than events.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeAlias
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -16,6 +18,14 @@ from consent.choices import Batch, Record, Recorded, Recorder
 from consent.errors import ConsentError
 from consent.group_commit import GroupCommit
 from consent.ledger.notary import Notary
+from consent.subjects import Identifier, SubjectRef
+
+Decide: TypeAlias = Callable[[Session, Sequence[SubjectRef], datetime], Sequence[Record]]
+Then: TypeAlias = Callable[[Session, Sequence[Recorded], datetime], None]
+
+
+def _nothing_more(*_: object) -> None:
+    """What follows where nothing does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,48 @@ class ConsentWriter:
             LedgerRolledBackError: the ledger does not extend what was signed.
         """
         return self._committed(self._write(commands))
+
+    def decide(
+        self,
+        people: Sequence[Identifier],
+        decide: Decide,
+        then: Then = _nothing_more,
+    ) -> list[Committed]:
+        """Decide on what is known of people, and record that, with no other writer in between.
+
+        One transaction: `decide` and `then` may write to other tables in it. Both are called again
+        where another node's write made the first try fail.
+
+        Args:
+            people: whom it is about; who is unknown is made.
+            decide: given the people's refs, in their order, says what to record. Nothing that
+                others write changes between its reading and our writing.
+            then: told what was recorded, in the order of the commands, before the commit. What it
+                locks comes behind the ledger's lock.
+
+        Raises:
+            UnknownSubjectError: a ref names nobody.
+            ConsentError: a command breaks a rule; nothing was written.
+            LedgerRolledBackError: the ledger does not extend what was signed.
+        """
+        try:
+            batch = self._decided(people, decide, then)
+        except IntegrityError:
+            batch = self._decided(people, decide, then)
+        return [one for one in self._committed(batch) if isinstance(one, Committed)]
+
+    def _decided(self, people: Sequence[Identifier], decide: Decide, then: Then) -> Batch:
+        with self._begin() as session:
+            now = self._clock()
+            commands = decide(session, self._recorder.hold(session, people, now), now)
+            batch = self._recorder.apply(session, commands, now)
+            recorded = []
+            for result in batch.results:
+                if not isinstance(result, Recorded):
+                    raise result or RuntimeError("a command was not carried out")
+                recorded.append(result)
+            then(session, recorded, now)
+        return batch
 
     def _write(self, commands: Sequence[Record]) -> Batch:
         with self._begin() as session:

@@ -152,6 +152,12 @@ class PolicySet:
         """The purpose of that key, or None: the caller must deny."""
         return self.purposes.get(key)
 
+    @property
+    def registries_in_use(self) -> tuple[Registry, ...]:
+        """The do-not-call lists that any purpose names, in the order of their keys."""
+        named = {key for purpose in self.purposes.values() for key in purpose.do_not_call}
+        return tuple(self.registries[key] for key in sorted(named))
+
     def washed_against(self, purpose: Purpose, channel: str) -> tuple[Registry, ...]:
         """The do-not-call lists that numbers must not be on, in the order of their keys."""
         return tuple(

@@ -11,9 +11,9 @@ its cursor goes on where the search stopped.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from sqlalchemy import Row, Select, select
 
@@ -30,8 +30,8 @@ from consent.states import read_registers
 from consent.subjects import Reader, SubjectRef
 from governance.errors import DecryptionError
 from governance.vault.identify import Directory, mask
-from policies.decisions import Decision, decide
-from policies.model import PolicySet
+from policies.decisions import Decision, Listing, decide
+from policies.model import PolicySet, Registry
 from policies.vocabulary import (
     ANY,
     Channel,
@@ -45,6 +45,12 @@ from policies.vocabulary import (
 PAGE: Final = 50
 EXAMINED: Final = 200_000
 EVALUATED: Final = 5_000
+
+Listings: TypeAlias = Callable[
+    [Reader, Collection[SubjectRef], Sequence[Registry]],
+    Mapping[SubjectRef, Mapping[str, Listing]],
+]
+"""What do-not-call lists say of people, as `Checker.listings` does."""
 
 _CHUNK: Final = 500
 _KINDS: Final = {
@@ -159,12 +165,14 @@ class Explorer:
         policies: Callable[[], PolicySet],
         clock: Callable[[], datetime],
         notices: Notices,
+        listings: Listings,
     ) -> None:
         self._directory = directory
         self._examiner = examiner
         self._policies = policies
         self._clock = clock
         self._notices = notices
+        self._listings = listings
 
     def page(
         self, reader: Reader, filters: Filters, before: int | None = None, *, names: bool
@@ -188,7 +196,7 @@ class Explorer:
             found += [
                 (row, decision)
                 for row, decision in zip(
-                    rows, _decisions(reader, rows, policies, notices, now), strict=True
+                    rows, self._decisions(reader, rows, policies, notices, now), strict=True
                 )
                 if filters.effective is None or _reason(decision) is filters.effective
             ]
@@ -232,6 +240,25 @@ class Explorer:
             return shown
         return shown | {ref: mask(best_first(found)[0]) for ref, found in held.items() if found}
 
+    def _decisions(
+        self,
+        reader: Reader,
+        rows: Sequence[Row[Any]],
+        policies: PolicySet,
+        notices: NoticeHistory,
+        now: datetime,
+    ) -> list[Decision | None]:
+        """The decision that each register is about, from all that is known of its person."""
+        by_person: dict[str, list[tuple[Key, Register]]] = {}
+        refs = [SubjectRef(row.subject_ref) for row in rows]
+        for (ref, key), register in read_registers(reader, refs).items():
+            by_person.setdefault(ref, []).append((key, register))
+        listings = self._listings(reader, refs, policies.registries_in_use)
+        return [
+            _decision(row, by_person[row.subject_ref], policies, notices, listings.get(ref), now)
+            for row, ref in zip(rows, refs, strict=True)
+        ]
+
 
 def _floor(reader: Reader, before: int | None) -> int | None:
     """The index below which this page does not look; None where the end is nearer."""
@@ -252,35 +279,21 @@ def _registers(
     return reader.execute(query).all()
 
 
-def _decisions(
-    reader: Reader,
-    rows: Sequence[Row[Any]],
-    policies: PolicySet,
-    notices: NoticeHistory,
-    now: datetime,
-) -> list[Decision | None]:
-    """The decision that each register is about, from all registers of its person."""
-    by_person: dict[str, list[tuple[Key, Register]]] = {}
-    refs = [SubjectRef(row.subject_ref) for row in rows]
-    for (ref, key), register in read_registers(reader, refs).items():
-        by_person.setdefault(ref, []).append((key, register))
-    return [_decision(row, by_person[row.subject_ref], policies, notices, now) for row in rows]
-
-
 def _decision(
     row: Row[Any],
     held: Sequence[tuple[Key, Register]],
     policies: PolicySet,
     notices: NoticeHistory,
+    listings: Mapping[str, Listing] | None,
     now: datetime,
 ) -> Decision | None:
     if row.type != EventType.CHOICE or ANY in (row.purpose, row.channel):
         return None
     rule = policies.purpose(row.purpose)
-    signals = rule.signals if rule is not None else frozenset()
+    signals = rule.heeded(row.channel) if rule is not None else frozenset()
     bearing = [one for one in held if bears_on(one[0], row.purpose, row.channel, signals)]
     try:
-        facts = facts_of(bearing, signals, notices)
+        facts = replace(facts_of(bearing, signals, notices), listings=listings)
         return decide(policies, row.purpose, Channel(row.channel), facts, now)
     except ValueError:
         # A word that is no state or channel: somebody wrote into the table. It decides as a no.

@@ -11,38 +11,27 @@ what it opens to must be the row's own, so that no row can be put in another's p
 """
 
 import hmac
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import weakref
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import ColumnElement, bindparam, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from consent import bulk
 from consent.bulk import array_literal, select_by_keys
-from consent.errors import InvalidSubjectError, UnknownSubjectError
+from consent.errors import UnknownSubjectError
 from consent.subjects import Identifier, IdentifierKind, Reader, SubjectRef, new_subject_ref
 from governance.errors import DecryptionError
-from governance.keys.blind_index import (
-    BlindIndex,
-    IndexRoot,
-    normalise_email,
-    normalise_external_id,
-    normalise_phone,
-)
+from governance.keys.blind_index import BlindIndex
 from governance.keys.envelope import PersonKey, Place, key_id
 from governance.keys.keyring import JOIN_ACTIVE_KEY, KEY_COLUMNS, Keyring
 from governance.vault.models import vault_identifier, vault_person
+from governance.vault.tokens import Tokens
 
 _PLACE: Final = Place("vault_identifier", "sealed")
-_INDEX_NAMES: Final[dict[IdentifierKind, str]] = {
-    "email": "email.1",
-    "phone": "phone.1",
-    "external_id": "external_id.1",
-}
-"""The index of each kind, with the version of its normaliser."""
-
 
 _Owners: TypeAlias = dict[bytes | str, SubjectRef]
 """Whom a token, or a reference itself, leads to."""
@@ -57,13 +46,20 @@ class _New:
     ref: SubjectRef
 
 
+@dataclass(slots=True)
+class _Unit:
+    """What one transaction wrote. Held by its session and gone with it."""
+
+    transaction: weakref.ref[SessionTransaction]
+    named: dict[SubjectRef, Identifier] = field(default_factory=dict)
+
+
 class Directory:
     """Knows who is who, through a prepared keyring. Shared by threads."""
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
-        self._roots: tuple[IndexRoot, ...] = ()
-        self._indexes: dict[IdentifierKind, list[BlindIndex]] = {}
+        self._tokens = Tokens(keyring, "vault_identifier", "blind_index")
 
     # --- looking up ----------------------------------------------------------------------------
 
@@ -77,7 +73,7 @@ class Directory:
             return person.where(vault_person.c.ref == bindparam("subject_0")).scalar_subquery()
         owner = select(vault_identifier.c.subject_ref)
         column = vault_identifier.c.blind_index
-        count = len(self._tokenisers(kind))
+        count = len(self._tokens.indexes(kind))
         if count == 1:
             return owner.where(column == bindparam("subject_0")).scalar_subquery()
         names = [bindparam(f"subject_{number}", type_=column.type) for number in range(count)]
@@ -91,7 +87,9 @@ class Directory:
         """
         if identifier.kind == "ref":
             return {"subject_0": identifier.value}
-        return {f"subject_{number}": token for number, token in enumerate(self._tokens(identifier))}
+        return {
+            f"subject_{number}": token for number, token in enumerate(self._tokens.of(identifier))
+        }
 
     def find(self, reader: Reader, identifiers: Sequence[Identifier]) -> list[SubjectRef | None]:
         """The refs of many identifiers, in their order; None for the unknown."""
@@ -116,7 +114,7 @@ class Directory:
             key = keys.get(key_id(sealed))
             if key is not None:
                 identifier = _open(key, sealed, ref, kind)
-                if not any(hmac.compare_digest(own, token) for own in self._tokens(identifier)):
+                if not any(hmac.compare_digest(own, token) for own in self._tokens.of(identifier)):
                     raise DecryptionError
                 found[ref].append(identifier)
         return found
@@ -207,18 +205,27 @@ class Directory:
                     item.ref,
                     item.identifier.kind,
                     _PLACE.seal(keys[item.ref], _content(item.identifier), item.identifier.kind),
-                    self._tokenisers(item.identifier.kind)[0].version,
+                    self.index_of(item.identifier.kind).version,
                     now,
                 )
                 for item in pending
             ]
             written = _insert(session, rows)
+            _unit(session).named |= {
+                item.ref: item.identifier for item in pending if item.token in written
+            }
             owners |= {item.token: item.ref for item in pending if item.token in written}
             beaten = [item for item in pending if item.token not in written]
             owners |= self._owners(session, [[item.token] for item in beaten])
             # Nothing is left, unless the other's row was erased since it stopped ours.
             pending = [item for item in beaten if item.token not in owners]
         return owners
+
+    def newly_named(self, session: Session) -> Mapping[SubjectRef, Identifier]:
+        """See `SubjectDirectory.newly_named`."""
+        unit = _unit(session)
+        named, unit.named = unit.named, {}
+        return named
 
     # --- tokens ----------------------------------------------------------------------------------
 
@@ -239,31 +246,10 @@ class Directory:
 
     def index_of(self, kind: IdentifierKind) -> BlindIndex:
         """The index under which identifiers of a kind are written now."""
-        return self._tokenisers(kind)[0]
+        return self._tokens.indexes(kind)[0]
 
     def _keys(self, identifier: Identifier) -> Sequence[bytes | str]:
-        return [identifier.value] if identifier.kind == "ref" else self._tokens(identifier)
-
-    def _tokens(self, identifier: Identifier) -> list[bytes]:
-        """Under every version that may be searched, the one to write first."""
-        try:
-            parts = _normalised(identifier)
-        except ValueError as error:
-            raise InvalidSubjectError(str(error)) from error
-        return [index.token(*parts) for index in self._tokenisers(identifier.kind)]
-
-    def _tokenisers(self, kind: IdentifierKind) -> list[BlindIndex]:
-        roots = self._keyring.index_roots
-        if roots is not self._roots:
-            ordered = sorted(roots, key=lambda root: (root.writable, root.version), reverse=True)
-            self._indexes = {
-                each: [
-                    BlindIndex(root, "vault_identifier", "blind_index", name) for root in ordered
-                ]
-                for each, name in _INDEX_NAMES.items()
-            }
-            self._roots = roots
-        return self._indexes[kind]
+        return [identifier.value] if identifier.kind == "ref" else self._tokens.of(identifier)
 
 
 def mask(identifier: Identifier) -> str:
@@ -284,16 +270,15 @@ def mask(identifier: Identifier) -> str:
             return value
 
 
-def _normalised(identifier: Identifier) -> tuple[str, ...]:
-    match identifier.kind:
-        case "email":
-            return (normalise_email(identifier.value),)
-        case "phone":
-            return (normalise_phone(identifier.value),)
-        case "external_id":
-            return (identifier.system or "", normalise_external_id(identifier.value))
-        case "ref":
-            raise ValueError("a subject ref has no token")
+_UNIT: Final = "tutela.directory"
+
+
+def _unit(session: Session) -> _Unit:
+    unit = session.info.get(_UNIT)
+    transaction = session.get_transaction() or session.begin()
+    if not isinstance(unit, _Unit) or unit.transaction() is not transaction:
+        unit = session.info[_UNIT] = _Unit(weakref.ref(transaction))
+    return unit
 
 
 def _content(identifier: Identifier) -> str | list[str]:

@@ -24,7 +24,9 @@ from governance.keys.evidence import PersonCipher
 from governance.keys.keyring import Keyring
 from governance.keys.providers import LocalKeyring
 from governance.keys.signer import Ed25519Signer, open_signer
+from governance.vault.do_not_call import DoNotCallLists
 from governance.vault.identify import Directory
+from governance.vault.suppressions import Suppressions
 from policies.decisions import Decision
 from policies.loader import load
 from policies.model import PolicySet
@@ -55,6 +57,8 @@ class Core:
     writer: ConsentWriter
     notices: Notices
     checker: Checker
+    suppressions: Suppressions
+    lists: DoNotCallLists
 
     def said(
         self,
@@ -110,7 +114,11 @@ def open_core(url: str, folder: Path, clock: FrozenClock, *, create: bool = True
     notary = Notary(log, signer, checkpoints, database.read, clock)
     notices = Notices()
     publish_privacy(database, policy_set)
-    recorder = Recorder(log, directory, cipher, lambda: policy_set, notary.admit, notices)
+    suppressions = Suppressions(keyring)
+    recorder = Recorder(
+        log, directory, cipher, lambda: policy_set, notary.admit, notices, suppressions
+    )
+    lists = DoNotCallLists(directory, database.begin, clock)
     try:
         yield Core(
             database=database,
@@ -127,7 +135,9 @@ def open_core(url: str, folder: Path, clock: FrozenClock, *, create: bool = True
             recorder=recorder,
             writer=ConsentWriter(database.begin, recorder, notary, clock),
             notices=notices,
-            checker=Checker(database.read, directory, lambda: policy_set, clock, notices),
+            checker=Checker(database.read, directory, lambda: policy_set, clock, notices, lists),
+            suppressions=suppressions,
+            lists=lists,
         )
     finally:
         database.dispose()

@@ -167,7 +167,9 @@ def examiner_of() -> Examiner:
 def explorer_of() -> Explorer:
     """What reads the explorer's pages."""
     own = services()
-    return Explorer(own.directory, examiner_of(), own.policies, own.clock, own.notices)
+    return Explorer(
+        own.directory, examiner_of(), own.policies, own.clock, own.notices, own.checker.listings
+    )
 
 
 def people_of() -> People:
