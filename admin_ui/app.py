@@ -27,6 +27,7 @@ from werkzeug.exceptions import (
     ServiceUnavailable,
     TooManyRequests,
 )
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from admin_ui import documentation
 from admin_ui.console import surface as console
@@ -89,6 +90,9 @@ def create_app(services: Services, surfaces: Collection[Surface] = tuple(Surface
         SESSION_COOKIE_SECURE=settings.url.startswith("https://"),
         WTF_CSRF_TIME_LIMIT=None,
     )
+    if settings.proxies:
+        # Whose request it is, for limits. Whoever reaches the service past the proxy could lie.
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.proxies, x_proto=0, x_host=0)  # type: ignore[method-assign]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False  # each address has one spelling; others are not found
     services.put_on(app)

@@ -53,9 +53,9 @@ def couriers(services: "Services") -> Couriers:
 
 
 class _Housekeeping:
-    """Removes what is kept for a time: idempotency keys, ended sessions, old failed logins, the
-    history of jobs, receipts of mails and webhooks. Makes the keys of the coming month,
-    signs what operators did.
+    """Removes what is kept for a time: idempotency keys, ended sessions, old failed logins, codes
+    for contacts, the history of jobs, receipts of mails and webhooks. Makes the keys of the
+    coming month, signs what operators did.
     """
 
     def __init__(self, services: "Services") -> None:
@@ -72,11 +72,13 @@ class _Housekeeping:
                 .returning(idempotency.c.key)
             ).all()
             attempts = throttle.remove_old(session, now)
+            codes = self._services.contact_codes.remove_old(session, now)
             finished = runs.remove_finished(session, now - RUNS_KEPT)
             receipts = mail.remove_receipts(session, now - RECEIPTS_KEPT)
             deliveries = endpoints.remove_old(session, now)
             sessions = self._services.sessions.remove_expired(session, now)
         return {
+            "contact_codes": codes,
             "idempotency_keys": len(gone),
             "login_attempts": attempts,
             "mail_receipts": receipts,

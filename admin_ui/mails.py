@@ -29,4 +29,65 @@ TEST: Final = MailKind(
 )
 """Sent by an operator to an address of their own."""
 
-KINDS: Final = (TEST,)
+CODE: Final = MailKind(
+    "contact.code",
+    {
+        "en": Words(
+            "Your code for {organisation}",
+            """
+            With this code you see and change what {organisation} may use your data for:
+
+            {code}
+
+            It works once, for {minutes} minutes, on the page on which it was asked for.
+
+            If you did not ask for it, you need not do anything: without the code nobody sees or
+            changes anything. We never ask for it by phone or e-mail.
+            """,
+        ),
+        "de": Words(
+            "Ihr Code für {organisation}",
+            """
+            Mit diesem Code sehen und ändern Sie, wofür {organisation} Ihre Daten nutzen darf:
+
+            {code}
+
+            Er gilt einmal, {minutes} Minuten lang, auf der Seite, auf der er angefordert wurde.
+
+            Wenn Sie ihn nicht angefordert haben, müssen Sie nichts tun: Ohne den Code sieht und
+            ändert niemand etwas. Wir fragen nie am Telefon oder per E-Mail danach.
+            """,
+        ),
+        "fr": Words(
+            "Votre code pour {organisation}",
+            """
+            Avec ce code, vous voyez et modifiez ce pour quoi {organisation} peut utiliser vos
+            données :
+
+            {code}
+
+            Il fonctionne une seule fois, pendant {minutes} minutes, sur la page où il a été
+            demandé.
+
+            Si vous ne l'avez pas demandé, vous n'avez rien à faire : sans le code, personne ne
+            voit ni ne modifie rien. Nous ne le demandons jamais par téléphone ou par e-mail.
+            """,
+        ),
+        "es": Words(
+            "Su código para {organisation}",
+            """
+            Con este código puede ver y cambiar para qué puede usar {organisation} sus datos:
+
+            {code}
+
+            Funciona una sola vez, durante {minutes} minutos, en la página en la que se pidió.
+
+            Si no lo ha pedido, no tiene que hacer nada: sin el código nadie ve ni cambia nada.
+            Nunca lo pedimos por teléfono ni por correo electrónico.
+            """,
+        ),
+    },
+)
+"""Sent to a known contact whose owner wants to see their choices (`governance.contacts`)."""
+
+KINDS: Final = (TEST, CODE)

@@ -31,6 +31,7 @@ from governance.access.settings import AccessSettings, PasswordProfile
 from governance.access.setup import Setup
 from governance.audit.models import audit_log
 from governance.audit.trail import Trail
+from governance.contacts.codes import ContactCodes
 from governance.database import Database, utcnow
 from governance.keys.evidence import PersonCipher
 from governance.keys.keyring import Keyring
@@ -88,6 +89,7 @@ class Services:
     sessions: Sessions
     api_keys: ApiKeys
     setup: Setup
+    contact_codes: ContactCodes
     suppressions: Suppressions
     lists: DoNotCallLists
     mails: MailQueue
@@ -189,6 +191,7 @@ def build(
     sessions = Sessions(database, trail, clock, access)
     accounts = Accounts(database, trail, clock, Passwords(access.passwords), sessions)
     mail_queue = MailQueue(keyring, directory, MailKinds(mails.KINDS))
+    links = Links(open_link_keys(database, provider, clock()))
     client = HttpClient(settings.reach)
     webhooks = Endpoints(database, trail, clock, keyring, client.check, lambda: policy_set)
     if trusting:
@@ -214,7 +217,7 @@ def build(
         receipts=Receipts(log, cipher, notary, checkpoints, signer, lambda: policy_set),
         notices=notices,
         notice_desk=NoticeDesk(database, trail, clock, lambda: policy_set, notices),
-        links=Links(open_link_keys(database, provider, clock())),
+        links=links,
         trail=trail,
         accounts=accounts,
         sessions=sessions,
@@ -222,6 +225,14 @@ def build(
         setup=Setup(database, trail, clock, access, accounts),
         suppressions=suppressions,
         lists=lists,
+        contact_codes=ContactCodes(
+            database,
+            directory,
+            mail_queue,
+            links,
+            clock,
+            {"organisation": settings.organisation},
+        ),
         mails=mail_queue,
         mail_delivery=MailDelivery(database, mail_queue, _mail_transport(settings), clock),
         webhooks=webhooks,

@@ -61,6 +61,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080
     base_url: str = ""
+    proxies: int = 0
+    """How many reverse proxies in front of this add themselves to X-Forwarded-For."""
     log_origin: str = "localhost/tutela"
     organisation: str = "Example organisation"
     time_zone: str = "UTC"
@@ -109,6 +111,8 @@ class Settings:
             raise SettingsError("TUTELA_PORT must be between 1 and 65535")
         if not 0 < self.workers <= 64 or not 0 < self.threads <= 256:
             raise SettingsError("TUTELA_WORKERS must be 1 to 64 and TUTELA_THREADS 1 to 256")
+        if not 0 <= self.proxies <= 10:
+            raise SettingsError("TUTELA_PROXIES must be 0 to 10")
         if not self.log_origin.isascii() or " " in self.log_origin or "+" in self.log_origin:
             raise SettingsError("TUTELA_LOG_ORIGIN must be ASCII without spaces or '+'")
         if self.verify_every < timedelta(minutes=1):

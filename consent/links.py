@@ -59,12 +59,15 @@ class LinkScope(StrEnum):
     """Withdraw one purpose on one channel (or on all), and take that back at once."""
     CONFIRM = "confirm"
     """Confirm the one grant that its `event` names."""
+    VISIT = "visit"
+    """See and change the person's choices for some minutes: in a cookie, and never in a mail."""
 
 
 _CODES: Final[Mapping[LinkScope, int]] = {
     LinkScope.PREFERENCES: 1,
     LinkScope.UNSUBSCRIBE: 2,
     LinkScope.CONFIRM: 3,
+    LinkScope.VISIT: 4,
 }
 _SCOPES: Final[Mapping[int, LinkScope]] = {code: scope for scope, code in _CODES.items()}
 
@@ -72,6 +75,7 @@ LIFETIMES: Final[Mapping[LinkScope, timedelta]] = {
     LinkScope.PREFERENCES: timedelta(days=30),
     # Mails are kept, and a link that no longer stops them would obstruct (GDPR Art. 7(3)).
     LinkScope.UNSUBSCRIBE: timedelta(days=5 * 365),
+    LinkScope.VISIT: timedelta(minutes=20),
 }
 """How long a link lives unless its maker says otherwise. A confirmation lives as long as the offer
 that it confirms, which its maker knows.
@@ -131,11 +135,16 @@ class LinkKey:
         """
         return self._siv.decrypt(sealed, [_CONTEXT, header])
 
+    def digest(self, *parts: str) -> bytes:
+        """HMAC-SHA256 over parts, each behind its length: 32 bytes that only the key makes."""
+        encoded = [part.encode() for part in parts]
+        message = b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+        return hmac.digest(self._mac, message, "sha256")
+
     def binding(self, recipient: Identifier) -> bytes:
-        """What a token keeps of the identifier it was sent to: 16 bytes that only the key makes."""
+        """What a token keeps of the identifier it was sent to, in 16 bytes."""
         parts = (recipient.kind, recipient.system or "", recipient.value)
-        message = b"".join(struct.pack(">I", len(p.encode())) + p.encode() for p in parts)
-        return hmac.digest(self._mac, message, "sha256")[:_BINDING_BYTES]
+        return self.digest("recipient", *parts)[:_BINDING_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +258,15 @@ class Links:
         if key is None or link.recipient is None:
             return False
         return hmac.compare_digest(key.binding(identifier), link.recipient)
+
+    def digest(self, use: str, *parts: str) -> bytes:
+        """A keyed digest of what must not be stored in clear for a while, under the newest key.
+
+        Args:
+            use: what it is for; `recipient` is taken.
+            parts: what is digested, and what sets it apart.
+        """
+        return self._newest.digest(use, *parts)
 
 
 def _derived(key: bytes, purpose: bytes, length: int) -> bytes:

@@ -49,6 +49,26 @@ def N_(message: str) -> str:  # noqa: N802 - the name that gettext's tools look 
 
 
 @dataclass(frozen=True, slots=True)
+class Day:
+    """An instant of which the day is said, and not the time."""
+
+    instant: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message with the values that belong into it, to be said in the reader's language."""
+
+    message: str
+    values: Mapping[str, object]
+
+
+def said(message: str, **values: object) -> Said:
+    """A message and its values. Instants among them are said as times of day, `Day`s as days."""
+    return Said(message, values)
+
+
+@dataclass(frozen=True, slots=True)
 class Language:
     """One language: its words, its dates, its direction."""
 

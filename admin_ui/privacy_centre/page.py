@@ -6,11 +6,10 @@ show them in a frame. A page says nothing about where it was opened (`no-referre
 address may hold a link's token, and caches keep nothing of it.
 
 For the views of this surface: `page` renders a template of `templates/privacy_centre`, `address`
-links to another page in the same language, `N_` (in `language`) marks messages.
+links to another page in the same language; `N_` and `said` (in `language`) mark messages.
 """
 
 import hashlib
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -23,7 +22,14 @@ from markupsafe import Markup
 from sqlalchemy.exc import DBAPIError
 
 from admin_ui.console.preferences import TIME_ZONE
-from admin_ui.privacy_centre.language import Language, language_of, languages, negotiated
+from admin_ui.privacy_centre.language import (
+    Day,
+    Language,
+    Said,
+    language_of,
+    languages,
+    negotiated,
+)
 from admin_ui.services import services
 from admin_ui.settings import Mode
 from governance.access.preferences import ORGANISATION, PreferenceStore
@@ -37,19 +43,6 @@ _HEADERS: Final = {
     "X-Frame-Options": "DENY",
     "Vary": "Accept-Language, Cookie",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A message with the values that belong into it, to be said in the reader's language."""
-
-    message: str
-    values: dict[str, object]
-
-
-def said(message: str, **values: object) -> Said:
-    """A message and its values; instants among them are shown as times of day."""
-    return Said(message, values)
 
 
 def page(template: str, status: int = 200, **context: Any) -> Response:
@@ -110,15 +103,19 @@ def _frame() -> dict[str, Any]:
     def say(one: Said | str) -> Markup:
         if isinstance(one, str):
             one = Said(one, {})
-        shown = {
-            name: language.clock(value, zone()) if isinstance(value, datetime) else say_if(value)
-            for name, value in one.values.items()
-        }
+        values = {name: put(value) for name, value in one.values.items()}
         # The words are ours or a translator's; whatever is put into them is escaped.
-        return Markup(language.translated(one.message)) % shown  # noqa: S704
+        return Markup(language.translated(one.message)) % values  # noqa: S704
 
-    def say_if(value: object) -> object:
-        return say(value) if isinstance(value, Said) else value
+    def put(value: object) -> object:
+        match value:
+            case Said():
+                return say(value)
+            case Day(instant):
+                return language.day(instant, zone())
+            case datetime():
+                return language.clock(value, zone())
+        return value
 
     return {
         "organisation": settings.organisation,

@@ -148,7 +148,7 @@ def test_the_bits_that_no_byte_needs_cannot_be_set() -> None:
     assert fault(spare, LinkScope.PREFERENCES) is LinkFault.MALFORMED
 
 
-@pytest.mark.parametrize("other", [LinkScope.PREFERENCES, LinkScope.CONFIRM])
+@pytest.mark.parametrize("other", sorted(set(LinkScope) - {LinkScope.UNSUBSCRIBE}))
 def test_a_link_does_its_own_thing_alone(other: LinkScope) -> None:
     assert fault(unsubscribe(), other) is LinkFault.OTHER_SCOPE
 
@@ -196,6 +196,18 @@ def test_new_links_are_made_under_the_newest_key_and_old_ones_go_on() -> None:
     assert fault(old, links=Links([newer])) is LinkFault.UNKNOWN_KEY
     assert fault(unsubscribe(both)) is LinkFault.UNKNOWN_KEY
     assert fault(old, links=Links([LinkKey(1, b"another" * 8)])) is LinkFault.FORGED
+
+
+def test_digests_depend_on_the_key_the_use_and_where_parts_begin() -> None:
+    told = {
+        LINKS.digest("code", "ab", "c"),
+        LINKS.digest("code", "a", "bc"),
+        LINKS.digest("code", "abc"),
+        LINKS.digest("limit", "ab", "c"),
+        Links([LinkKey(1, b"x" * 32)]).digest("code", "ab", "c"),
+    }
+    assert len(told) == 5
+    assert LINKS.digest("code", "ab", "c") in told
 
 
 def test_links_need_a_key() -> None:
