@@ -33,7 +33,11 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     yield database
     if database.good:
         yield _look("durability", lambda: _durability(settings))
-        yield _look("keyring, policies and ledger", lambda: _opened(settings))
+        opened = _look("keyring, policies and ledger", lambda: _opened(settings))
+        yield opened
+        if opened.good:
+            yield _look("mail", lambda: _mail(settings))
+            yield _look("webhooks", lambda: _webhooks(settings))
 
 
 def _look(what: str, look: Callable[[], str]) -> Finding:
@@ -95,3 +99,44 @@ def _opened(settings: Settings) -> str:
         )
     finally:
         services.close()
+
+
+def _mail(settings: Settings) -> str:
+    """Whether the mail server would take mails, as far as can be said without sending one."""
+    from admin_ui.console import outbound
+    from governance.outbound.errors import DeliveryFailedError, OutboundError
+    from governance.outbound.transports import SmtpTransport
+
+    server = settings.mail_server
+    if server is None:
+        return f"written to {settings.mail_folder}, as there is no TUTELA_SMTP_HOST"
+    try:
+        SmtpTransport(server, settings.mail_sender).probe()
+    except DeliveryFailedError as error:
+        why = outbound.reason(error.reason)
+        raise OutboundError(f"{server.host} would take no mail: {why}") from error
+    return f"{server.host} would take mails"
+
+
+def _webhooks(settings: Settings) -> str:
+    """Whether everybody who is to be told of withdrawals is told, and mails leave."""
+    from admin_ui.console import outbound
+    from admin_ui.services import build
+    from governance.outbound.errors import OutboundError
+    from governance.outbound.http import CallRefusedError
+
+    services = build(settings, trusting=False)
+    try:
+        with services.database.read() as reader:
+            found = [f"{one.title}. {one.how}" for one in outbound.troubles(services, reader)]
+            hooks = services.webhooks.all(reader)
+            for hook in hooks:
+                try:
+                    services.webhooks.check(reader, hook.id)
+                except CallRefusedError as error:
+                    found.append(f"{hook.name} cannot be called: {error}")
+    finally:
+        services.close()
+    if found:
+        raise OutboundError(" ".join(found))
+    return f"{len(hooks)}, and none is in trouble"

@@ -42,7 +42,6 @@ from governance.migrations import runner
 from governance.notice_desk import NoticeDesk
 from governance.outbound.http import HttpClient
 from governance.outbound.mail import MailDelivery, MailQueue, MailTransport
-from governance.outbound.settings import Sender, SmtpServer
 from governance.outbound.templates import MailKinds
 from governance.outbound.transports import FolderTransport, SmtpTransport
 from governance.outbound.webhooks.delivery import WebhookDelivery
@@ -192,6 +191,12 @@ def build(
     accounts = Accounts(database, trail, clock, Passwords(access.passwords), sessions)
     mail_queue = MailQueue(keyring, directory, MailKinds(mails.KINDS))
     links = Links(open_link_keys(database, provider, clock()))
+    server, sender = settings.mail_server, settings.mail_sender
+    transport: MailTransport = (
+        FolderTransport(settings.mail_folder, sender)
+        if server is None
+        else SmtpTransport(server, sender)
+    )
     client = HttpClient(settings.reach)
     webhooks = Endpoints(database, trail, clock, keyring, client.check, lambda: policy_set)
     if trusting:
@@ -234,7 +239,7 @@ def build(
             {"organisation": settings.organisation},
         ),
         mails=mail_queue,
-        mail_delivery=MailDelivery(database, mail_queue, _mail_transport(settings), clock),
+        mail_delivery=MailDelivery(database, mail_queue, transport, clock),
         webhooks=webhooks,
         webhook_delivery=WebhookDelivery(
             database,
@@ -246,17 +251,3 @@ def build(
             user_agent=f"Tutela/{version('tutela')}",
         ),
     )
-
-
-def _mail_transport(settings: Settings) -> MailTransport:
-    sender = Sender(settings.mail_from, settings.organisation)
-    if settings.mail_folder is not None:
-        return FolderTransport(settings.mail_folder, sender)
-    server = SmtpServer(
-        host=settings.smtp_host,
-        port=settings.smtp_port,
-        security=settings.smtp_security,
-        user=settings.smtp_user,
-        password=settings.smtp_password,
-    )
-    return SmtpTransport(server, sender)

@@ -18,7 +18,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from governance.outbound.reach import Reach
-from governance.outbound.settings import SmtpSecurity
+from governance.outbound.settings import Sender, SmtpSecurity, SmtpServer
 
 PREFIX: Final = "TUTELA_"
 
@@ -155,9 +155,27 @@ class Settings:
         return Reach.of(self.outbound_hosts, self.outbound_networks)
 
     @property
-    def mail_folder(self) -> Path | None:
-        """Where mails are written instead of sent; None where there is a mail server."""
-        return None if self.smtp_host else self.data_dir / "mail"
+    def mail_server(self) -> SmtpServer | None:
+        """The mail server; None where mails are written to `mail_folder` instead."""
+        if not self.smtp_host:
+            return None
+        return SmtpServer(
+            host=self.smtp_host,
+            port=self.smtp_port,
+            security=self.smtp_security,
+            user=self.smtp_user,
+            password=self.smtp_password,
+        )
+
+    @property
+    def mail_sender(self) -> Sender:
+        """From whom mails come."""
+        return Sender(self.mail_from, self.organisation)
+
+    @property
+    def mail_folder(self) -> Path:
+        """Where mails are written where there is no mail server."""
+        return self.data_dir / "mail"
 
     @property
     def url(self) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final
 
 from admin_ui.console.wording import Tag, Tone
@@ -167,6 +168,7 @@ class MailLine:
     """A mail, as the list shows it."""
 
     receipt: MailReceipt
+    title: str
     tag: Tag
     why: str
     opens: bool
@@ -182,13 +184,20 @@ class Mails:
     """The cursor of what is older; None at the end."""
 
 
+def folder_of(services: Services) -> Path | None:
+    """Where mails lie that reach nobody; None where there is a mail server."""
+    settings = services.settings
+    return settings.mail_folder if settings.mail_server is None else None
+
+
 def mails(services: Services, reader: Reader, before: datetime | None, *, opens: bool) -> Mails:
     """The newest mails before an instant; `opens` where the caller may look into a folder."""
     found = mail.receipts(reader, before=before, limit=PAGE + 1)
-    folder = services.settings.mail_folder if opens else None
+    folder = folder_of(services) if opens else None
     lines = [
         MailLine(
             receipt=one,
+            title=services.mails.kinds.title(one.kind),
             tag=_MAIL_STATES[one.state],
             why=reason(one.reason) if one.reason else "",
             opens=folder is not None

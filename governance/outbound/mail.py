@@ -97,9 +97,9 @@ class MailQueue:
     """Takes mails, in somebody else's transaction. Shared by threads."""
 
     def __init__(self, keyring: Keyring, people: AddressBook, kinds: MailKinds) -> None:
+        self.kinds: Final = kinds
         self._sealer = Sealer(keyring, _PLACE)
         self._people = people
-        self._kinds = kinds
 
     def put(
         self,
@@ -133,7 +133,7 @@ class MailQueue:
                 person; or the address to unsubscribe is none.
             UnknownSubjectError: the person does not exist.
         """
-        self._kinds.check(kind, language, facts)
+        self.kinds.check(kind, language, facts)
         if to.kind not in ("email", "ref"):
             raise InvalidMailError("mail goes to an e-mail address or to a person")
         if unsubscribe is not None and not _is_address(unsubscribe):
@@ -179,7 +179,7 @@ class MailQueue:
             raise DeliveryRefusedError("PERSON_ERASED")
         address = content["to"] or self._first_address(reader, row.subject_ref)
         try:
-            written = self._kinds.write(row.kind, row.language, content["facts"])
+            written = self.kinds.write(row.kind, row.language, content["facts"])
         except InvalidMailError as error:
             raise DeliveryRefusedError("KIND_UNKNOWN") from error
         return Letter(row.id, row.queued_at, address, written, content["unsubscribe"])

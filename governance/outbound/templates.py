@@ -11,7 +11,6 @@ import re
 import string
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from html import escape
 from types import MappingProxyType
 from typing import Final
@@ -52,7 +51,7 @@ class Words:
         return [" ".join(part.split()) for part in re.split(r"\n\s*\n", self.body) if part.strip()]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MailKind:
     """A sort of mail that the service sends.
 
@@ -77,10 +76,11 @@ class MailKind:
             raise InvalidMailError(f"{self.name} uses other facts in some languages than in others")
         object.__setattr__(self, "facts", used[DEFAULT_LANGUAGE])
 
-    @cached_property
-    def languages(self) -> frozenset[str]:
-        """The languages that it is written in."""
-        return frozenset(self.words)
+    @property
+    def title(self) -> str:
+        """What staff call it: its English subject, without facts."""
+        gaps = dict.fromkeys(self.facts, "…")
+        return _filled(self.words[DEFAULT_LANGUAGE].subject, gaps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,10 @@ class MailKinds:
         self._kinds: Mapping[str, MailKind] = MappingProxyType({kind.name: kind for kind in listed})
         if len(self._kinds) < len(listed):
             raise InvalidMailError("two kinds of mail have the same name")
+
+    def title(self, name: str) -> str:
+        """What staff call a kind; its name, where it is not known any more."""
+        return self._kinds[name].title if name in self._kinds else name
 
     def check(self, name: str, language: str, facts: Mapping[str, str]) -> None:
         """Find out now whether `write` will succeed.

@@ -95,31 +95,23 @@ class SmtpTransport:
         """See `MailTransport.send`."""
         message = message_of(letter, self._sender)
         recipient = _address(letter.address).addr_spec
-        try:
-            with self._connected() as connection:
+        with _failures(), self._connected() as connection:
+            try:
                 # Named here: smtplib would take them from the headers, by a parser of its own.
                 connection.send_message(message, self._sender.address, [recipient])
-        except smtplib.SMTPRecipientsRefused as error:
-            ((status, _),) = error.recipients.values()
-            raise _failure(status) from error
-        except smtplib.SMTPSenderRefused as error:
-            raise DeliveryFailedError(f"SENDER_REFUSED_{error.smtp_code}") from error
-        except smtplib.SMTPAuthenticationError as error:
-            raise DeliveryFailedError("LOGIN_REFUSED") from error
-        except smtplib.SMTPDataError as error:
-            raise _failure(error.smtp_code) from error
-        except smtplib.SMTPNotSupportedError as error:
-            if not letter.address.isascii():
+            except smtplib.SMTPNotSupportedError as error:
+                if letter.address.isascii():
+                    raise
                 raise DeliveryRefusedError("ADDRESS_NOT_SUPPORTED") from error
-            raise DeliveryFailedError("NOT_SUPPORTED") from error
-        except smtplib.SMTPResponseException as error:
-            raise DeliveryFailedError(f"SMTP_{error.smtp_code}") from error
-        except ssl.SSLError as error:
-            raise DeliveryFailedError("TLS_FAILED") from error
-        except TimeoutError as error:
-            raise DeliveryFailedError("TIMED_OUT") from error
-        except (smtplib.SMTPException, OSError) as error:
-            raise DeliveryFailedError("NOT_REACHED") from error
+
+    def probe(self) -> None:
+        """Connect and log in, and send nothing.
+
+        Raises:
+            DeliveryFailedError: a mail could not be handed over either.
+        """
+        with _failures(), self._connected() as connection:
+            connection.noop()
 
     @contextmanager
     def _connected(self) -> Iterator[smtplib.SMTP]:
@@ -175,6 +167,32 @@ class _Watched(smtplib.SMTP):
             with suppress(OSError):
                 # Of the socket below TLS: TLS's own would leave its reader without TLS.
                 socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Turn what may go wrong with a mail server into reasons that may be stored."""
+    try:
+        yield
+    except smtplib.SMTPRecipientsRefused as error:
+        ((status, _),) = error.recipients.values()
+        raise _failure(status) from error
+    except smtplib.SMTPSenderRefused as error:
+        raise DeliveryFailedError(f"SENDER_REFUSED_{error.smtp_code}") from error
+    except smtplib.SMTPAuthenticationError as error:
+        raise DeliveryFailedError("LOGIN_REFUSED") from error
+    except smtplib.SMTPDataError as error:
+        raise _failure(error.smtp_code) from error
+    except smtplib.SMTPNotSupportedError as error:
+        raise DeliveryFailedError("NOT_SUPPORTED") from error
+    except smtplib.SMTPResponseException as error:
+        raise DeliveryFailedError(f"SMTP_{error.smtp_code}") from error
+    except ssl.SSLError as error:
+        raise DeliveryFailedError("TLS_FAILED") from error
+    except TimeoutError as error:
+        raise DeliveryFailedError("TIMED_OUT") from error
+    except (smtplib.SMTPException, OSError) as error:
+        raise DeliveryFailedError("NOT_REACHED") from error
 
 
 def _failure(status: int) -> DeliveryFailedError:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.fakes.clock import FrozenClock
 from tests.fakes.console import Console, open_console, seed, serving
+from tests.fakes.outbound import HOST
 
 
 @pytest.fixture
@@ -33,7 +34,8 @@ def shown(
     folder = tmp_path_factory.mktemp("shown")
     path = folder / "shown.db"
     shutil.copyfile(sqlite_template, path)
-    with open_console(f"sqlite:///{path}", folder, FrozenClock(), demo=True) as opened:
+    url, more = f"sqlite:///{path}", {"demo": True, "outbound_hosts": HOST}
+    with open_console(url, folder, FrozenClock(), **more) as opened:
         seed(opened)
         with serving(opened) as address:
             yield opened, address

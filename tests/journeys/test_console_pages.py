@@ -15,6 +15,7 @@ from governance.audit.trail import CLI
 from policies.permissions import Permission, Role
 from policies.vocabulary import ChoiceState
 from tests.fakes.console import ADDRESS, ALICE, ALICE_PHONE, BOB, PASSWORD, Console
+from tests.fakes.outbound import fill_outbound, webhook_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -50,6 +51,7 @@ def site(shown: Shown) -> Shown:
     ]
     console.services.api_keys.revoke(keys[1].id, actor=CLI)
     verify_now(console.services, CLI)
+    fill_outbound(console)
     return shown
 
 
@@ -112,6 +114,24 @@ def pages(site: Shown) -> dict[str, Callable[["Page"], Any]]:
         page.click("text=Revoke")
         page.wait_for_url("**/revoke")
 
+    def wrong_webhook(page: "Page") -> None:
+        page.goto("/admin/webhooks/new")
+        page.fill("#name", "elsewhere")
+        page.fill("#url", "https://elsewhere.example.com/")
+        page.check("#fields-6")
+        page.click("main button")
+        page.wait_for_selector("#problems")
+
+    def tested(page: "Page") -> None:
+        page.goto("/admin/webhooks/" + webhook_of(console, "shop"))
+        page.click("text=Send a test event")
+        page.wait_for_selector(".note-failed")
+
+    def mail(page: "Page") -> None:
+        page.goto("/admin/mail")
+        page.click("table a:text('Open')")
+        page.wait_for_selector("text=As its reader would see it")
+
     return {
         "today": at("/admin"),
         "menu": menu,
@@ -129,6 +149,18 @@ def pages(site: Shown) -> dict[str, Callable[["Page"], Any]]:
         "api keys": at("/admin/api-keys"),
         "new api key": at("/admin/api-keys/new"),
         "revoke": revoke,
+        "webhooks": at("/admin/webhooks"),
+        "webhook": at("/admin/webhooks/" + webhook_of(console, "newsletter tool")),
+        "webhook, failing": at("/admin/webhooks/" + webhook_of(console, "shop")),
+        "new webhook": at("/admin/webhooks/new"),
+        "new webhook, refused": wrong_webhook,
+        "webhook, tested": tested,
+        "change secret": at(f"/admin/webhooks/{webhook_of(console, 'shop')}/secret"),
+        "replay": at(f"/admin/webhooks/{webhook_of(console, 'shop')}/replay"),
+        "remove webhook": at(f"/admin/webhooks/{webhook_of(console, 'shop')}/remove"),
+        "mails": at("/admin/mail"),
+        "mail": mail,
+        "test mail": at("/admin/mail/test"),
         "jobs": at("/admin/jobs"),
         "shortcuts": at("/admin/shortcuts"),
         "not found": at("/admin/nothing"),
@@ -430,12 +462,12 @@ def test_single_keys_can_be_switched_off(browser: "Browser", site: Shown) -> Non
 @pytest.mark.parametrize(
     ("role", "sections"),
     [
-        (Role.OFFICER, ["Today", "Consent", "Ledger", "Jobs"]),
+        (Role.OFFICER, ["Today", "Consent", "Ledger", "Webhooks", "Mail", "Jobs"]),
         (Role.AGENT, ["Today", "Consent"]),
-        (Role.AUDITOR, ["Today", "Consent", "Ledger", "Jobs"]),
-        (Role.ENGINEER, ["Today", "Ledger", "Jobs"]),
-        (Role.DEVELOPER, ["Today", "Ledger", "API keys", "Jobs"]),
-        (Role.ADMIN, ["Today", "Ledger", "API keys", "Jobs"]),
+        (Role.AUDITOR, ["Today", "Consent", "Ledger", "Webhooks", "Mail", "Jobs"]),
+        (Role.ENGINEER, ["Today", "Ledger", "Webhooks", "Mail", "Jobs"]),
+        (Role.DEVELOPER, ["Today", "Ledger", "API keys", "Webhooks", "Mail", "Jobs"]),
+        (Role.ADMIN, ["Today", "Ledger", "API keys", "Webhooks", "Mail", "Jobs"]),
     ],
 )
 def test_a_role_sees_what_it_can_use_and_nothing_else(

@@ -31,7 +31,7 @@ def mails() -> ResponseReturnValue:
         "mails.html",
         mails=shown,
         before=before,
-        folder=services().settings.mail_folder,
+        folder=outbound.folder_of(services()),
         queued="queued" in request.args,
     )
 
@@ -39,7 +39,7 @@ def mails() -> ResponseReturnValue:
 @requires(Permission.OUTBOUND_READ, Permission.PEOPLE_UNMASK)
 def mail(mail_id: UUID) -> ResponseReturnValue:
     """A mail in the folder, as its reader sees it: for trying the service without a mail server."""
-    folder = services().settings.mail_folder
+    folder = outbound.folder_of(services())
     if folder is None:
         raise NotFound
     message = _read(folder / f"{mail_id}.eml")

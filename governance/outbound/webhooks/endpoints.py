@@ -421,6 +421,16 @@ class Endpoints:
         ]
         return Destination(content["url"], in_force)
 
+    def check(self, reader: Reader, endpoint_id: str) -> None:
+        """Find out whether it may still be called, as far as can be said without looking it up.
+
+        Raises:
+            UnknownEndpointError: there is no such endpoint.
+            CallRefusedError: it may not; the settings have changed since it was registered.
+            DecryptionError: the row was tampered with.
+        """
+        self._check(self.destination(reader, endpoint_id).url)
+
     def lags(self, reader: Reader) -> dict[str, Lag]:
         """How far each endpoint is behind, by its id."""
         size = _size(reader)
