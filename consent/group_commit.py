@@ -21,7 +21,7 @@ R = TypeVar("R")
 MAX_GROUP: Final = 256
 """Commands in one transaction, so that the first of them is not kept waiting."""
 
-_SOON: Final = 0.0005
+_SOON: Final = 0.002
 """Seconds without a newcomer after which a group starts without those who might still come."""
 
 
