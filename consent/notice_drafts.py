@@ -177,6 +177,8 @@ def read_drafts(reader: Reader) -> list[Draft]:
 
 def read_draft(reader: Reader, notice: str) -> Draft | None:
     """The draft of a notice, if there is one."""
+    if _NOTICE.fullmatch(notice) is None:
+        return None
     row = reader.execute(select(draft_table).where(_draft.notice == notice)).one_or_none()
     return None if row is None else _draft_of(row)
 
@@ -255,6 +257,11 @@ def begin_draft(
         NoticeChangedError: there is a draft already.
         sqlalchemy.exc.IntegrityError: somebody else began one at the same moment.
     """
+    if _NOTICE.fullmatch(notice) is None or notice in _TAKEN:
+        raise InvalidNoticeError(
+            "the id cannot be used",
+            {"notice": "Use small letters, digits, - and _, beginning with a letter."},
+        )
     if read_draft(session, notice) is not None:
         raise NoticeChangedError("this notice has a draft already; go on with that one")
     notices = Notices()
@@ -282,11 +289,6 @@ def begin_draft(
             changed_at=now,
         )
     else:
-        if _NOTICE.fullmatch(notice) is None or notice in _TAKEN:
-            raise InvalidNoticeError(
-                "the id cannot be used",
-                {"notice": "Use small letters, digits, - and _, beginning with a letter."},
-            )
         draft = Draft(
             notice=notice,
             controller=controller,
@@ -360,14 +362,15 @@ def discard_draft(session: Session, notice: str, seen: int) -> Draft:
     Raises:
         NoticeChangedError: the draft is not at the revision that was seen.
     """
-    row = session.execute(
+    draft = _seen(session, notice, seen)
+    gone = session.execute(
         delete(draft_table)
         .where(_draft.notice == notice, _draft.revision == seen)
-        .returning(draft_table)
+        .returning(_draft.notice)
     ).one_or_none()
-    if row is None:
+    if gone is None:
         raise _not_as_seen()
-    return _draft_of(row)
+    return draft
 
 
 def publish_draft(

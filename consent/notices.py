@@ -165,6 +165,8 @@ class Notices:
 
         A version that is announced for later is among them.
         """
+        if notice is not None and not _may_be_names(notice):
+            return []
         query = select(version_table).order_by(_version.notice, _version.effective_from.desc())
         languages = select(
             _words.notice,
