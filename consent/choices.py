@@ -221,11 +221,20 @@ def choice(
             and rule.child is not None
             and age is not None
             and age < rule.child.minimum_age
-            and not evidence.get("parental_authority")
+            and not _tells_who(evidence.get("parental_authority"))
         ),
         id=event_id or str(uuid7()),
         derived=event_id is not None,
         own_words=own_words,
+    )
+
+
+def _tells_who(authority: object) -> bool:
+    """Whether this says who gave authority and how. A bare `true` would prove nothing."""
+    return bool(
+        authority.strip()
+        if isinstance(authority, str)
+        else isinstance(authority, dict) and authority
     )
 
 
