@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HOUSEKEEPING: Final = "service.housekeeping"
 RUNS_KEPT: Final = timedelta(days=400)
 """So that a year's verifications can be shown."""
-RECEIPTS_KEPT: Final = timedelta(days=400)
+TRACES_KEPT: Final = timedelta(days=400)
 """How long it can be told that a mail was sent."""
 
 
@@ -54,7 +54,7 @@ def couriers(services: "Services") -> Couriers:
 
 class _Housekeeping:
     """Removes what is kept for a time: idempotency keys, ended sessions, old failed logins, codes
-    for contacts, the history of jobs, receipts of mails and webhooks. Makes the keys of the
+    for contacts, the history of jobs, traces of mails and webhooks. Makes the keys of the
     coming month, signs what operators did.
     """
 
@@ -74,14 +74,14 @@ class _Housekeeping:
             attempts = throttle.remove_old(session, now)
             codes = self._services.contact_codes.remove_old(session, now)
             finished = runs.remove_finished(session, now - RUNS_KEPT)
-            receipts = mail.remove_receipts(session, now - RECEIPTS_KEPT)
+            traces = mail.remove_traces(session, now - TRACES_KEPT)
             deliveries = endpoints.remove_old(session, now)
             sessions = self._services.sessions.remove_expired(session, now)
         return {
             "contact_codes": codes,
             "idempotency_keys": len(gone),
             "login_attempts": attempts,
-            "mail_receipts": receipts,
+            "mail_traces": traces,
             "runs": finished,
             "sessions": sessions,
             "webhook_deliveries": deliveries,

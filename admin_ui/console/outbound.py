@@ -11,7 +11,7 @@ from admin_ui.console.wording import Tag, Tone
 from admin_ui.services import Services
 from consent.subjects import Reader
 from governance.outbound import mail
-from governance.outbound.mail import MailReceipt
+from governance.outbound.mail import MailTrace
 from governance.outbound.models import DeliveryState, EndpointState, MailState
 from governance.outbound.webhooks.endpoints import Delivered, Endpoint, Lag
 
@@ -167,7 +167,7 @@ def _tag(endpoint: Endpoint) -> Tag:
 class MailLine:
     """A mail, as the list shows it."""
 
-    receipt: MailReceipt
+    trace: MailTrace
     title: str
     tag: Tag
     why: str
@@ -192,11 +192,11 @@ def folder_of(services: Services) -> Path | None:
 
 def mails(services: Services, reader: Reader, before: datetime | None, *, opens: bool) -> Mails:
     """The newest mails before an instant; `opens` where the caller may look into a folder."""
-    found = mail.receipts(reader, before=before, limit=PAGE + 1)
+    found = mail.traces(reader, before=before, limit=PAGE + 1)
     folder = folder_of(services) if opens else None
     lines = [
         MailLine(
-            receipt=one,
+            trace=one,
             title=services.mails.kinds.title(one.kind),
             tag=_MAIL_STATES[one.state],
             why=reason(one.reason) if one.reason else "",

@@ -5,7 +5,7 @@ Guarantees:
 - Address and facts are in the database only sealed: under the person's own key where the address
   belongs to somebody we know, so that erasing the person takes the mail along; else under a key
   of the mail's own, which is destroyed when the mail ends.
-- When a mail ends, sent or not, its content is deleted. A receipt remains: kind, when, result.
+- When a mail ends, sent or not, its content is deleted. A trace remains: kind, when, result.
 - At any time at most one node works on a mail, and what a node writes after it lost its lease is
   refused. A mail is handed over again only if nobody learned that it was taken: the node died, or
   was cut off, between the server's yes and our commit. It then has the same Message-ID.
@@ -78,7 +78,7 @@ class MailTransport(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class MailReceipt:
+class MailTrace:
     """What may be known of a mail: nothing about its address or content."""
 
     id: str
@@ -187,7 +187,7 @@ class MailQueue:
     def end(
         self, session: Session, row: Row[Any], state: MailState, reason: str | None, now: datetime
     ) -> bool:
-        """Delete the content, keep the receipt. False if the attempt was not the row's latest."""
+        """Delete the content, keep the trace. False if the attempt was not the row's latest."""
         ended = session.execute(
             update(mail)
             .where(_c.id == row.id, _c.owner == row.owner, _c.attempts == row.attempts)
@@ -297,15 +297,13 @@ class MailDelivery:
 # --- reading and keeping -----------------------------------------------------------------------
 
 
-def receipts(
-    reader: Reader, *, before: datetime | None = None, limit: int = 50
-) -> list[MailReceipt]:
+def traces(reader: Reader, *, before: datetime | None = None, limit: int = 50) -> list[MailTrace]:
     """Mails that were queued before an instant, the newest first, ended or not."""
     query = select(mail).order_by(_c.queued_at.desc(), _c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(_c.queued_at < before)
     return [
-        MailReceipt(
+        MailTrace(
             id=row.id,
             subject_ref=row.subject_ref,
             kind=row.kind,
@@ -329,8 +327,8 @@ def oldest_waiting(reader: Reader) -> datetime | None:
     return since
 
 
-def remove_receipts(session: Session, before: datetime) -> int:
-    """Delete the receipts of mails that ended before an instant; returns how many."""
+def remove_traces(session: Session, before: datetime) -> int:
+    """Delete the traces of mails that ended before an instant; returns how many."""
     gone = session.execute(delete(mail).where(_c.ended_at < before).returning(_c.id))
     return len(gone.all())
 

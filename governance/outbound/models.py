@@ -42,7 +42,7 @@ mail = Table(
     Column("reason", Ref),
     Column("ended_at", UtcDateTime, index=True),
 )
-"""A mail, and after it ended its receipt: `sealed` is then gone.
+"""A mail, and after it ended its trace: `sealed` is then gone.
 
 `subject_ref` is the person, where one was known; then content is sealed under that person's key,
 else under a key of the mail's own. `due_at` is when somebody may try: while an attempt is being

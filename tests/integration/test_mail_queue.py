@@ -1,4 +1,4 @@
-"""Mails: queued with what they are about, sealed, sent once, forgotten but for a receipt."""
+"""Mails: queued with what they are about, sealed, sent once, forgotten but for a trace."""
 
 import threading
 from dataclasses import dataclass, field
@@ -31,8 +31,8 @@ from governance.outbound.mail import (
     MailDelivery,
     MailQueue,
     oldest_waiting,
-    receipts,
-    remove_receipts,
+    remove_traces,
+    traces,
 )
 from governance.outbound.models import MailState, mail
 from governance.outbound.templates import MailKind, MailKinds, Words
@@ -186,7 +186,7 @@ def test_a_person_is_written_to_at_their_own_address(post: Post) -> None:
     assert [letter.address for letter in post.postman.letters] == [ALICE.value]
 
 
-def test_after_delivery_a_receipt_remains_and_nothing_to_read(post: Post) -> None:
+def test_after_delivery_a_trace_remains_and_nothing_to_read(post: Post) -> None:
     alice = post.know()
     unknown, known = post.put(STRANGER), post.put(ALICE)
     assert post.keys_of(unknown) == 1
@@ -194,7 +194,7 @@ def test_after_delivery_a_receipt_remains_and_nothing_to_read(post: Post) -> Non
     while post.node.deliver_next():
         pass
     with post.core.database.read() as reader:
-        told = {receipt.id: receipt for receipt in receipts(reader)}
+        told = {trace.id: trace for trace in traces(reader)}
     assert {(one.state, one.kind, one.attempts) for one in told.values()} == {
         (MailState.SENT, "test.code", 1)
     }
@@ -218,7 +218,7 @@ def test_an_erased_person_gets_no_mail(post: Post) -> None:
         pass
     assert post.postman.letters == []
     with post.core.database.read() as reader:
-        assert {(one.state, one.reason) for one in receipts(reader)} == {
+        assert {(one.state, one.reason) for one in traces(reader)} == {
             (MailState.FAILED, "PERSON_ERASED")
         }
 
@@ -229,7 +229,7 @@ def test_a_person_without_an_address_is_told_of_by_a_reason(post: Post) -> None:
     post.put(ref(somebody))
     assert post.node.deliver_next()
     with post.core.database.read() as reader:
-        assert [one.reason for one in receipts(reader)] == ["NO_ADDRESS"]
+        assert [one.reason for one in traces(reader)] == ["NO_ADDRESS"]
 
 
 def test_content_moved_to_another_mail_is_not_sent(post: Post) -> None:
@@ -242,7 +242,7 @@ def test_content_moved_to_another_mail_is_not_sent(post: Post) -> None:
         pass
     assert [letter.id for letter in post.postman.letters] == [one]
     with post.core.database.read() as reader:
-        assert {r.id: r.reason for r in receipts(reader)}[other] == "UNREADABLE"
+        assert {r.id: r.reason for r in traces(reader)}[other] == "UNREADABLE"
 
 
 def test_what_failed_for_now_is_tried_again_later_and_later(post: Post) -> None:
@@ -253,11 +253,11 @@ def test_what_failed_for_now_is_tried_again_later_and_later(post: Post) -> None:
         assert post.node.deliver_next()
         assert not post.node.deliver_next()
         with post.core.database.read() as reader:
-            (receipt,) = receipts(reader)
-        assert (receipt.state, receipt.reason) == (MailState.WAITING, "SMTP_451")
-        assert receipt.due_at is not None
-        waits.append(receipt.due_at - post.core.clock())
-        post.core.clock.set(receipt.due_at)
+            (trace,) = traces(reader)
+        assert (trace.state, trace.reason) == (MailState.WAITING, "SMTP_451")
+        assert trace.due_at is not None
+        waits.append(trace.due_at - post.core.clock())
+        post.core.clock.set(trace.due_at)
     assert waits == [timedelta(minutes=1), timedelta(minutes=2), timedelta(minutes=4)]
     assert post.node.deliver_next()
     assert [letter.id for letter in post.postman.letters] == [mail_id]
@@ -270,8 +270,8 @@ def test_what_failed_for_good_is_not_tried_again(post: Post) -> None:
     post.core.clock.advance(timedelta(days=1))
     assert not post.node.deliver_next()
     with post.core.database.read() as reader:
-        (receipt,) = receipts(reader)
-    assert (receipt.state, receipt.reason) == (MailState.FAILED, "SMTP_550")
+        (trace,) = traces(reader)
+    assert (trace.state, trace.reason) == (MailState.FAILED, "SMTP_550")
     assert post.keys_of(mail_id) == 0
 
 
@@ -285,9 +285,9 @@ def test_a_mail_is_not_sent_after_its_time(post: Post) -> None:
     post.postman.fails = []
     assert not post.node.deliver_next()
     with post.core.database.read() as reader:
-        (receipt,) = receipts(reader)
+        (trace,) = traces(reader)
         assert oldest_waiting(reader) is None
-    assert (receipt.state, receipt.reason) == (MailState.FAILED, "EXPIRED")
+    assert (trace.state, trace.reason) == (MailState.FAILED, "EXPIRED")
 
 
 # --- many nodes, and nodes that die ------------------------------------------------------------
@@ -361,23 +361,23 @@ def test_a_node_that_was_taken_for_dead_changes_nothing_afterwards(post: Post) -
     node = MailDelivery(post.core.database, post.queue, Slow(), post.core.clock, lease=LEASE)
     assert node.deliver_next()
     with post.core.database.read() as reader:
-        (receipt,) = receipts(reader)
-    assert (receipt.state, receipt.reason, receipt.attempts) == (MailState.SENT, None, 2)
+        (trace,) = traces(reader)
+    assert (trace.state, trace.reason, trace.attempts) == (MailState.SENT, None, 2)
 
 
 # --- keeping -----------------------------------------------------------------------------------
 
 
-def test_receipts_are_removed_in_time_and_waiting_mails_never(post: Post) -> None:
+def test_traces_are_removed_in_time_and_waiting_mails_never(post: Post) -> None:
     post.put()
     assert post.node.deliver_next()
     post.core.clock.advance(timedelta(days=2))
     post.put()
     now: datetime = post.core.clock()
     with post.core.database.begin() as session:
-        assert remove_receipts(session, now) == 1
+        assert remove_traces(session, now) == 1
     with post.core.database.read() as reader:
-        assert [one.state for one in receipts(reader)] == [MailState.WAITING]
+        assert [one.state for one in traces(reader)] == [MailState.WAITING]
         assert oldest_waiting(reader) == now
 
 
