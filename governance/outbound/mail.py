@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
+import structlog
 from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 from uuid_utils import uuid7
@@ -44,10 +45,15 @@ LIFE: Final = timedelta(days=3)
 """How long delivery is tried, where the caller does not say."""
 
 _PLACE: Final = Place("outbound_mail", "sealed")
+_LONGEST_LINK: Final = 900
+"""A line of a mail has 998 characters at most (RFC 5322, section 2.1.1)."""
+
 _FIRST_WAIT: Final = timedelta(minutes=1)
 _LONGEST_WAIT: Final = timedelta(hours=4)
 _DICE: Final = secrets.SystemRandom().random
 _c = mail.c
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +260,7 @@ class MailDelivery:
                 letter = self._queue.open(reader, row)
             self._transport.send(letter)
         except DeliveryFailedError as error:
+            _log.info("mail not sent", reference=row.id, attempt=row.attempts, outcome=error.reason)
             if error.final:
                 self._end(row, MailState.FAILED, error.reason)
             else:
@@ -337,6 +344,6 @@ def _is_address(url: str) -> bool:
     """Whether it can stand between < and > in a header."""
     return (
         url.startswith(("http://", "https://"))
-        and len(url) <= 2000
+        and len(url) <= _LONGEST_LINK
         and all("!" <= character <= "~" and character not in '<>,"\\' for character in url)
     )

@@ -24,6 +24,7 @@ MAX_FACT: Final = 2000
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 _TAG: Final = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _ALONE: Final = re.compile(r"\{(\w+)\}")
+_LONE_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _RIGHT_TO_LEFT: Final = frozenset({"ar", "dv", "fa", "he", "ps", "ur", "yi"})
 _FORMATTER: Final = string.Formatter()
 
@@ -126,8 +127,9 @@ class MailKinds:
             raise InvalidMailError(
                 f"{name} takes the facts {', '.join(sorted(kind.facts)) or 'none'}"
             )
-        if any(len(fact) > MAX_FACT for fact in facts.values()):
-            raise InvalidMailError(f"a fact has at most {MAX_FACT} characters")
+        for fact in facts.values():
+            if len(fact) > MAX_FACT or _LONE_SURROGATE.search(fact):
+                raise InvalidMailError(f"a fact is text of at most {MAX_FACT} characters")
 
     def write(self, name: str, language: str, facts: Mapping[str, str]) -> Written:
         """The mail in the language, else in the language without its region, else in English.

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP as SMTP_POLICY
+from email.policy import EmailPolicy
 from pathlib import Path
 from typing import Final
 
@@ -24,9 +24,34 @@ from governance.outbound.mail import Letter
 from governance.outbound.settings import Sender, SmtpSecurity, SmtpServer
 
 _ENCODED_WORD: Final = re.compile(r"=\?[^?]*\?[BbQq]\?")
+_WHOLE_LINES: Final = frozenset({"list-unsubscribe", "message-id"})
 _STEP_SECONDS: Final = 20.0
 _WHOLE: Final = timedelta(seconds=90)
 """An attempt is cut off after so long, well within the lease of the queue."""
+
+
+class _Policy(EmailPolicy):
+    """Writes headers that programs read in one line each.
+
+    Python would turn what is longer than a line into encoded words, which nobody undoes there:
+    a link to unsubscribe would be none.
+    """
+
+    def fold(self, name: str, value: str) -> str:
+        """The header as text."""
+        if name.lower() in _WHOLE_LINES:
+            return f"{name}: {value}\r\n"
+        return str(super().fold(name, value))
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        """The header as bytes."""
+        if name.lower() in _WHOLE_LINES:
+            return self.fold(name, value).encode("ascii")
+        return bytes(super().fold_binary(name, value))
+
+
+# No 8-bit text: a relay on the way that does not know it would change what was signed.
+_POLICY: Final = _Policy(linesep="\r\n", cte_type="7bit")
 
 
 def message_of(letter: Letter, sender: Sender) -> EmailMessage:
@@ -35,7 +60,7 @@ def message_of(letter: Letter, sender: Sender) -> EmailMessage:
     Raises:
         DeliveryRefusedError: the address or the subject cannot be written in a header as it is.
     """
-    message = EmailMessage(policy=SMTP_POLICY)
+    message = EmailMessage(policy=_POLICY)
     message["From"] = Address(sender.name, addr_spec=sender.address)
     message["To"] = _address(letter.address)
     try:
@@ -116,7 +141,12 @@ class SmtpTransport:
     @contextmanager
     def _connected(self) -> Iterator[smtplib.SMTP]:
         server = self._server
-        connection = _Watched(server.host, self._step_seconds, self._whole.total_seconds())
+        connection = _Watched(
+            server.host,
+            self._sender.address.rpartition("@")[2],
+            self._step_seconds,
+            self._whole.total_seconds(),
+        )
         implicit = server.security is SmtpSecurity.IMPLICIT
         try:
             connection.open(server.port, self._context if implicit else None)
@@ -140,8 +170,9 @@ class _Watched(smtplib.SMTP):
     so that the watch is over TLS's handshake too.
     """
 
-    def __init__(self, host: str, step: float, whole: float) -> None:
-        super().__init__(timeout=step)
+    def __init__(self, host: str, name: str, step: float, whole: float) -> None:
+        # Under the sender's name: Python would ask DNS for this machine's, and tell it.
+        super().__init__(local_hostname=name, timeout=step)
         self._step = step
         # What the certificate must name, also after STARTTLS.
         self._host = host

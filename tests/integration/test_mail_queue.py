@@ -161,10 +161,17 @@ def test_what_the_door_refuses(post: Post) -> None:
             (STRANGER, "test.code", "en", {"code": "1"}),
             (STRANGER, "test.code", "en", FACTS | {"more": "1"}),
             (STRANGER, "test.code", "en", FACTS | {"code": "1" * 3000}),
+            (STRANGER, "test.code", "en", FACTS | {"code": "\udcff"}),
         ):
             with pytest.raises(InvalidMailError):
                 post.queue.put(session, to, kind, language, facts, now)
-        for address in ("ftp://x", "https://x/>\r\nBcc: y", "https://x/ y", "https://ü"):
+        for address in (
+            "ftp://x",
+            "https://x/>\r\nBcc: y",
+            "https://x/ y",
+            "https://ü",
+            "https://x/" + "y" * 900,
+        ):
             with pytest.raises(InvalidMailError):
                 post.queue.put(
                     session, STRANGER, "test.code", "en", FACTS, now, unsubscribe=address

@@ -78,6 +78,30 @@ def test_every_attempt_is_the_same_byte_for_byte(server: MailServer) -> None:
     assert first == second
 
 
+def test_headers_that_programs_read_stay_in_one_line(server: MailServer) -> None:
+    link = "https://privacy.shop.example/u/" + "k" * 800
+    transport(server).send(letter("a" * 64 + "@" + "b" * 60 + ".example", unsubscribe=link))
+    raw = server.taken[0].original_content or b""
+    head = raw.partition(b"\r\n\r\n")[0].decode("ascii").split("\r\n")
+    assert f"List-Unsubscribe: <{link}>" in head
+    assert "List-Unsubscribe-Post: List-Unsubscribe=One-Click" in head
+    assert "Message-ID: <0198-mail@shop.example>" in head
+    assert server.messages[0]["To"] == "a" * 64 + "@" + "b" * 60 + ".example"
+    assert server.taken[0].rcpt_tos == ["a" * 64 + "@" + "b" * 60 + ".example"]
+
+
+def test_a_message_is_ascii_in_short_lines_whatever_it_says(server: MailServer) -> None:
+    written = Written("ü" * 300, "ü" * 3000 + "\n" + "x" * 3000, "<p>" + "ß" * 3000 + "</p>")
+    transport(server).send(letter(written=written))
+    raw = server.taken[0].original_content or b""
+    assert raw.isascii()
+    assert max(len(line) for line in raw.split(b"\r\n")) <= 998
+    plain, html = server.messages[0].iter_parts()
+    assert plain.get_content().split() == ["ü" * 3000, "x" * 3000]
+    assert html.get_content().strip() == written.html
+    assert server.messages[0]["Subject"] == "ü" * 300
+
+
 def test_without_an_address_to_unsubscribe_nothing_is_said_of_it() -> None:
     assert message_of(letter(), SENDER)["List-Unsubscribe"] is None
 

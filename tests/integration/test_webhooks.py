@@ -204,19 +204,24 @@ def test_what_is_wrong_is_said_at_its_field(hooks: Webhooks, receiver: Receiver)
         assert hooks.endpoints.all(reader) == []
 
 
-def test_nothing_secret_is_in_clear_in_any_row(hooks: Webhooks, receiver: Receiver) -> None:
+def test_nothing_secret_is_in_clear_in_any_row_or_log(
+    hooks: Webhooks, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = hooks.endpoints.create(name="shop", url=receiver.url(path="/canary-token"), actor=CLI)
     again = hooks.endpoints.rotate(made.endpoint_id, actor=CLI, reason=None)
+    receiver.behave = lambda _: Reply(500, body=b"canary-answer")
     say(hooks, ALICE)
     hooks.deliver()
     assert len(receiver.received) == 1
-    seen = b""
+    logged = capsys.readouterr()
+    assert "HTTP_500" in logged.out
+    seen = (logged.out + logged.err).encode()
     with hooks.core.database.read() as reader:
         for table in ("outbound_endpoint", "outbound_delivery", "audit_entry", "data_key"):
             for row in reader.execute(text(f"SELECT * FROM {table}")):
                 for value in row:
                     seen += value if isinstance(value, bytes) else str(value).encode()
-    assert b"canary-token" not in seen
+    assert b"canary" not in seen
     assert b"alice" not in seen
     for secret in (made.secret, again.secret):
         assert secret.removeprefix("whsec_").encode() not in seen

@@ -327,12 +327,11 @@ class WebhookDelivery:
     ) -> None:
         failures = told.failures + 1
         since = told.failing_since or now
-        rests_until = None
-        if outcome.retry_after is not None:
-            rests_until = now + outcome.retry_after
-        elif failures >= _FAILURES_BEFORE_REST:
-            rest = failures - _FAILURES_BEFORE_REST + 1
-            rests_until = now + delay(rest, _FIRST_WAIT, _LONGEST_REST, self._dice())
+        rests = outcome.retry_after or timedelta(0)
+        if failures >= _FAILURES_BEFORE_REST:
+            many = failures - _FAILURES_BEFORE_REST + 1
+            rests = max(rests, delay(many, _FIRST_WAIT, _LONGEST_REST, self._dice()))
+        rests_until = now + rests if rests else None
         self._change(session, told, failures=failures, failing_since=since, rests_until=rests_until)
         why = "GONE" if outcome.gone else "FAILING" if now - since >= DISABLE_AFTER else None
         if why is not None and told.state == EndpointState.ACTIVE:
