@@ -1,8 +1,10 @@
 """What people were told: the notices in effect, and the archive of all that were published."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
+from typing import Final
 
 from flask import Response
 from markupsafe import Markup
@@ -17,7 +19,7 @@ from consent.notices import Rendered, Version
 from consent.subjects import Reader
 from policies.permissions import public
 
-_USUAL = "privacy"
+_USUAL: Final = "privacy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +31,26 @@ class Standing:
     direction: str
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A published version as the archive lists it."""
+
+    version: Version
+    nearest: Rendered
+    """In the visitor's language, or the nearest that there is."""
+    until: datetime | None
+    """When the next version took its place; None while it has not."""
+    announced: bool
+    """Whether it is still to come."""
+
+
 @public("What people were told is told to everyone")
 def archive() -> Response:
     """Every published notice, the newest version first."""
-    now = services().clock()
     with services().database.read() as reader:
         versions = services().notices.published(reader)
-    shown = visitor_language()
-    notices = [
-        [(one, _nearest(one, shown), one.effective_from > now) for one in of_one]
-        for _, of_one in groupby(versions, key=lambda one: one.notice)
-    ]
-    return page("notices.html", notices=notices)
+    by_notice = groupby(versions, key=lambda one: one.notice)
+    return page("notices.html", notices=[_listed(list(of_one)) for _, of_one in by_notice])
 
 
 @public("What people were told is told to everyone")
@@ -48,21 +58,32 @@ def notice(name: str, version: str, language: str) -> Response:
     """One version of a notice in one language, as it was shown."""
     with services().database.read() as reader:
         words = services().notices.version(reader, name, version, language)
-        versions = [
-            one
-            for one in services().notices.published(reader, name)
-            if words is not None and one.version == words.version
-        ]
+        listed = _listed(services().notices.published(reader, name)) if words is not None else []
     if words is None:
         raise NotFound
+    (shown,) = (one for one in listed if one.version.version == words.version)
     return page(
         "notice.html",
         words=words,
         # Written by `consent.notice_text.render`, which escapes all that it was given.
         rendering=Markup(words.rendering),  # noqa: S704
-        others=[one for one in versions[0].languages if one.language != words.language],
-        announced=words.effective_from > services().clock(),
+        shown=shown,
     )
+
+
+def _listed(versions: Sequence[Version]) -> list[Shown]:
+    """The versions of one notice, of which each is followed by the one before it."""
+    now, language = services().clock(), visitor_language()
+    newer = [datetime.max.replace(tzinfo=UTC), *(one.effective_from for one in versions)]
+    return [
+        Shown(
+            one,
+            _nearest(one, language),
+            until if until <= now else None,
+            one.effective_from > now,
+        )
+        for one, until in zip(versions, newer, strict=False)
+    ]
 
 
 def standing(reader: Reader, language: Language, now: datetime) -> dict[str, Standing]:

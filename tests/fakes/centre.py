@@ -2,6 +2,7 @@
 
 import html
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email import message_from_bytes
@@ -89,6 +90,16 @@ class Centre:
         found = re.findall(r"\b\d{4} \d{4}\b", self.mails()[-1][2])
         assert len(found) == 1
         return str(found[0])
+
+    def code_for(self, who: str) -> str:
+        """The code that somebody gets, as soon as it is there."""
+        for _ in range(200):
+            self.wait()
+            codes = [text for to, _, text in self.mails() if to == who]
+            if codes:
+                return str(re.findall(r"\b\d{4} \d{4}\b", codes[-1])[0])
+            time.sleep(0.05)
+        raise AssertionError("no code came")
 
     def events(self, who: str) -> list[Any]:
         """What is recorded about somebody, in the order of the ledger."""
