@@ -236,6 +236,30 @@ def ledger_export(directory: Path, also: tuple[str, ...]) -> None:
     _result(f"ok: {size} entries in {directory}")
 
 
+# --- links -------------------------------------------------------------------------------------
+
+
+@main.group("links")
+def links_group() -> None:
+    """Links that go into messages."""
+
+
+@links_group.command("preferences")
+@_explained
+def links_preferences() -> None:
+    """Read subjects from standard input, one a line as JSON; write a link to the choices of each.
+
+    A line such as {"email": "ada@example.com"} becomes {"url": "https://…", "expires_at": "…"}.
+    """
+    import json
+
+    from admin_ui.links import answers
+
+    with _services() as services:
+        for answer in answers(services, click.get_text_stream("stdin")):
+            _result(json.dumps(answer))
+
+
 # --- access ------------------------------------------------------------------------------------
 
 
