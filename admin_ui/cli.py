@@ -3,10 +3,10 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -56,10 +56,26 @@ def _services(*, trusting: bool = True) -> Iterator["Services"]:
 def _progress(unit: str) -> Iterator[Callable[[int, int], None]]:
     """A bar with rate and remaining time on standard error; nothing where that is no terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """So many a second."""
+
+        def render(self, task: Task) -> Text:
+            """The rate of the last half minute."""
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.0f}/s")
 
     console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), unit, TimeRemainingColumn())
+    columns = (BarColumn(), MofNCompleteColumn(), unit, Rate(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(unit, total=None)
 
@@ -173,17 +189,189 @@ def import_group() -> None:
     """Bring in what other systems know of people's choices."""
 
 
-@import_group.command("hubspot")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Say what would happen; write nothing.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write an outcome for every row.")
-@_explained
-def import_hubspot(file: Path, dry_run: bool, report: Path | None) -> None:
-    """Import a HubSpot contacts export (CSV)."""
-    from admin_ui.imports import import_hubspot as run
+def _importing(command: Command) -> Command:
+    """The argument and the options that all imports have."""
+    for add in reversed(
+        (
+            click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path)),
+            click.option("--dry-run", is_flag=True, help="Say what would happen; write nothing."),
+            click.option(
+                "--report",
+                type=click.Path(dir_okay=False, path_type=Path),
+                help="Write an outcome for every row here, and the signed account beside it.",
+            ),
+            click.option("--encoding", help="Of a file that is not in UTF-8: windows-1252, …"),
+        )
+    ):
+        command = add(command)
+    return command
 
+
+_MAPPING: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@import_group.command("hubspot")
+@_importing
+@_explained
+def import_hubspot(file: Path, dry_run: bool, report: Path | None, encoding: str | None) -> None:
+    """Import a HubSpot contacts export (CSV)."""
+    _import(file, "hubspot", None, dry_run=dry_run, report=report, encoding=encoding)
+
+
+@import_group.command("salesforce")
+@_importing
+@click.option("--mapping", type=_MAPPING, help="Says what the export leaves open (YAML or JSON).")
+@_explained
+def import_salesforce(
+    file: Path, dry_run: bool, report: Path | None, encoding: str | None, mapping: Path | None
+) -> None:
+    """Import a Salesforce export (CSV): Individual, Contact, Lead or ContactPointTypeConsent."""
+    _import(file, "salesforce", mapping, dry_run=dry_run, report=report, encoding=encoding)
+
+
+@import_group.command("csv")
+@_importing
+@click.option(
+    "--mapping",
+    type=_MAPPING,
+    required=True,
+    help="Says what the columns mean (YAML or JSON); `tutela import propose` drafts one.",
+)
+@_explained
+def import_csv(
+    file: Path, dry_run: bool, report: Path | None, encoding: str | None, mapping: Path
+) -> None:
+    """Import a table of any origin (CSV), by a mapping of its columns."""
+    _import(file, "csv", mapping, dry_run=dry_run, report=report, encoding=encoding)
+
+
+@import_group.command("propose")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--encoding", help="Of a file that is not in UTF-8: windows-1252, …")
+@_explained
+def import_propose(file: Path, encoding: str | None) -> None:
+    """Draft a mapping of a table's columns, to be read and corrected; prints JSON."""
+    from admin_ui.imports import propose
+    from consent.importer.mapping import written
+    from policies.loader import LIBRARY, load
+
+    settings = Settings.from_environment()
+    proposal = propose(load(settings.policies or LIBRARY), file, encoding)
+    for column in proposal.columns:
+        sure = f"{column.confidence:>3} %" if column.confidence else "    -"
+        shown = ", ".join(column.samples)
+        click.echo(f"{sure}  {column.role:<12} {column.name!r}: {shown}", err=True)
+    for lack in proposal.lacking:
+        click.echo(f"to be added: {lack}", err=True)
+    _result(written(proposal.content))
+
+
+@import_group.command("verify")
+@click.argument("account", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--lines", type=_MAPPING, help="The CSV; default: the account's name without .json.")
+@click.option("--key", type=_MAPPING, help="The verifier key (vkey); default: this installation's.")
+@_explained
+def import_verify(account: Path, lines: Path | None, key: Path | None) -> None:
+    """Check a signed report of an import: signature, lines, counts, place in the ledger."""
+    from admin_ui.imports import verify_report
+
+    if key is not None:
+        vkey = key.read_text(encoding="utf-8").strip()
+    else:
+        with _services() as services:
+            vkey = services.verifier_key
+    _result(verify_report(account, lines, vkey))
+
+
+@import_group.command("quarantine")
+@_explained
+def import_quarantine() -> None:
+    """List what is kept in quarantine, by reason, and the draft requests that imports made."""
+    from consent.importer import marks, quarantine
+
+    with _services() as services, services.database.snapshot() as reader:
+        piles = quarantine.piles(reader)
+        drafts = marks.open_drafts(reader)
+    for pile in piles:
+        click.echo(f"{pile.count:>9,} {pile.reason}, the oldest since {pile.oldest:%Y-%m-%d}")
+    for draft in drafts:
+        click.echo(
+            f"draft {draft.id}: {draft.asks} for {draft.subject}, since {draft.made_at:%Y-%m-%d}"
+        )
+    rows = sum(pile.count for pile in piles)
+    _result(f"{rows:,} rows in quarantine, {len(drafts):,} draft requests")
+
+
+@import_group.command("repair")
+@click.argument("reason")
+@click.option("--why", required=True, help="Where the answer comes from; kept in the trail.")
+@click.option("--date", "given_on", type=click.DateTime(["%Y-%m-%d"]), help="When they agreed.")
+@click.option("--source", help="Where they agreed, such as: web form of our shop.")
+@click.option("--words", help="What they were shown.")
+@click.option("--purpose", help="What they agreed to: a purpose's key.")
+@_explained
+def import_repair(
+    reason: str,
+    why: str,
+    given_on: datetime | None,
+    source: str | None,
+    words: str | None,
+    purpose: str | None,
+) -> None:
+    """Complete all rows that are in quarantine for a REASON, and run them again."""
+    from admin_ui.imports import Imports, held_reason
+    from consent.importer.statements import Supplied
+    from governance.audit.trail import CLI
+
+    day = None if given_on is None else given_on.date()
+    supplied = Supplied(given_on=day, source=source, words=words, purpose=purpose)
     with _services() as services, _progress("rows") as progress:
-        summary = run(services, file, dry_run=dry_run, report=report, progress=progress)
+        counts = Imports(services).repair(held_reason(reason), supplied, why, CLI, progress)
+    _result(", ".join(f"{counts.get(n, 0):,} {n.replace('_', ' ')}" for n in _REPAIRED))
+
+
+_REPAIRED: Final = ("repaired", "given_up", "held")
+
+
+@import_group.command("dismiss")
+@click.argument("reason")
+@click.option("--why", required=True, help="Why nothing will come of them; kept in the trail.")
+@_explained
+def import_dismiss(reason: str, why: str) -> None:
+    """Give up all rows that are in quarantine for a REASON, and empty them."""
+    from admin_ui.imports import Imports, held_reason
+    from governance.audit.trail import CLI
+
+    with _services() as services:
+        count = Imports(services).dismiss(held_reason(reason), why, CLI)
+    _result(f"{count:,} rows dismissed")
+
+
+def _import(
+    file: Path,
+    kind: str,
+    mapping: Path | None,
+    *,
+    dry_run: bool,
+    report: Path | None,
+    encoding: str | None,
+) -> None:
+    from admin_ui.imports import Imports
+    from consent.importer.plan import Kind
+    from governance.audit.trail import CLI
+
+    text = None if mapping is None else mapping.read_bytes().decode(errors="surrogateescape")
+    with _services() as services, _progress("rows") as progress:
+        summary = Imports(services).import_file(
+            file,
+            Kind(kind),
+            text,
+            encoding=encoding,
+            dry_run=dry_run,
+            report=report,
+            progress=progress,
+            actor=CLI,
+        )
     *told, result = summary.sentences()
     for line in told:
         click.echo(line)

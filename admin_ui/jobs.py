@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import delete
 
+from admin_ui.imports import Imports
 from admin_ui.verification import verification_job
 from consent.choices import IDEMPOTENCY_KEPT
 from consent.models import idempotency
@@ -72,6 +73,7 @@ class _Housekeeping:
                 .returning(idempotency.c.key)
             ).all()
             attempts = throttle.remove_old(session, now)
+            quarantined = Imports(self._services).expire(session)
             codes = self._services.contact_codes.remove_old(session, now)
             finished = runs.remove_finished(session, now - RUNS_KEPT)
             traces = mail.remove_traces(session, now - TRACES_KEPT)
@@ -82,6 +84,7 @@ class _Housekeeping:
             "idempotency_keys": len(gone),
             "login_attempts": attempts,
             "mail_traces": traces,
+            "quarantined_rows": quarantined,
             "runs": finished,
             "sessions": sessions,
             "webhook_deliveries": deliveries,

@@ -77,6 +77,8 @@ class Settings:
     verify_every: timedelta = timedelta(hours=24)
     session_idle: timedelta = timedelta(minutes=30)
     session_absolute: timedelta = timedelta(hours=12)
+    import_quarantine: timedelta = timedelta(days=90)
+    """How long rows that could not be used are kept, sealed, to be repaired."""
     smtp_host: str = ""
     """The mail server; empty: mails become files in the data directory."""
     smtp_port: int = 587
@@ -115,6 +117,8 @@ class Settings:
             raise SettingsError("TUTELA_PROXIES must be 0 to 10")
         if not self.log_origin.isascii() or " " in self.log_origin or "+" in self.log_origin:
             raise SettingsError("TUTELA_LOG_ORIGIN must be ASCII without spaces or '+'")
+        if self.import_quarantine < timedelta(days=1):
+            raise SettingsError("TUTELA_IMPORT_QUARANTINE must be 86400 seconds or more")
         if self.verify_every < timedelta(minutes=1):
             raise SettingsError("TUTELA_VERIFY_EVERY must be 60 seconds or more")
         if not 0 < self.smtp_port < 65536:

@@ -178,10 +178,13 @@ def choice(
     confirmed_at: datetime | None = None,
     event_id: str | None = None,
     own_words: bool = False,
+    elsewhere: bool = False,
 ) -> NewEvent:
     """What a person said about one purpose on one channel (or, to deny, about `*`).
 
     `own_words` says that the evidence has the words that the person agreed to, as an import's has.
+    `elsewhere` admits a denial on a channel on which the purpose is not pursued: it was said to
+    another system, and stands should the policy ever extend the purpose to that channel.
 
     Evidence may say `age` (years) and `parental_authority` (who gave it and how): a grant by a
     child below the purpose's age without it is recorded, and never in force (GDPR Art. 8).
@@ -195,7 +198,9 @@ def choice(
     rule = None
     if ANY not in (purpose, channel) or state is ChoiceState.GRANTED:
         rule = policies.purpose(purpose)
-    _require_covered(policies, purpose, channel, denial=state.denies)
+    _require_covered(
+        policies, purpose, channel, denial=state.denies, elsewhere=elsewhere and state.denies
+    )
     if _METHOD.fullmatch(method) is None:
         raise InvalidChoiceError("the method is not a short name such as web_form")
     if state is ChoiceState.GRANTED and notice is None:
@@ -282,7 +287,9 @@ def signal(
     )
 
 
-def _require_covered(policies: PolicySet, purpose: str, channel: str, *, denial: bool) -> None:
+def _require_covered(
+    policies: PolicySet, purpose: str, channel: str, *, denial: bool, elsewhere: bool
+) -> None:
     if ANY in (purpose, channel) and not denial:
         raise InvalidChoiceError("only a denial may speak for every purpose or channel")
     _require_channel(channel)
@@ -291,7 +298,7 @@ def _require_covered(policies: PolicySet, purpose: str, channel: str, *, denial:
     rule = policies.purpose(purpose)
     if rule is None:
         raise UnknownPurposeError("the active policy has no such purpose")
-    if channel != ANY and channel not in rule.channels:
+    if channel != ANY and channel not in rule.channels and not elsewhere:
         raise ChannelNotCoveredError("the purpose is not pursued on this channel")
 
 

@@ -24,6 +24,10 @@ Decide: TypeAlias = Callable[[Session, Sequence[SubjectRef], datetime], Sequence
 Then: TypeAlias = Callable[[Session, Sequence[Recorded], datetime], None]
 
 
+Beside: TypeAlias = Callable[[Session, Sequence[Recorded | ConsentError | None]], None]
+"""Told what became of each command of a batch, before the commit."""
+
+
 def _nothing_more(*_: object) -> None:
     """What follows where nothing does."""
 
@@ -64,14 +68,21 @@ class ConsentWriter:
             raise outcome
         return outcome
 
-    def write(self, commands: Sequence[Record]) -> list[Committed | ConsentError]:
+    def write(
+        self, commands: Sequence[Record], beside: Beside = _nothing_more
+    ) -> list[Committed | ConsentError]:
         """Record many commands in one transaction of their own.
+
+        Args:
+            commands: what to record.
+            beside: writes what belongs to them, behind the ledger's lock: kept with them, or not
+                at all.
 
         Raises:
             sqlalchemy.exc.DBAPIError: the database refused; nothing was written.
             LedgerRolledBackError: the ledger does not extend what was signed.
         """
-        return self._committed(self._write(commands))
+        return self._committed(self._write(commands, beside))
 
     def decide(
         self,
@@ -115,9 +126,11 @@ class ConsentWriter:
             then(session, recorded, now)
         return batch
 
-    def _write(self, commands: Sequence[Record]) -> Batch:
+    def _write(self, commands: Sequence[Record], beside: Beside = _nothing_more) -> Batch:
         with self._begin() as session:
-            return self._recorder.apply(session, commands, self._clock())
+            batch = self._recorder.apply(session, commands, self._clock())
+            beside(session, batch.results)
+            return batch
 
     def _again(self, command: Record) -> Committed | ConsentError:
         """A second and last try. What the first had committed after all is found by its id."""

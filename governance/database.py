@@ -12,6 +12,7 @@ Guarantees:
 Non-goals: tables (each package declares its own), migrations (`governance.migrations`), retries.
 """
 
+import fcntl
 import os
 import sqlite3
 import threading
@@ -21,6 +22,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self, cast
@@ -35,6 +37,7 @@ from sqlalchemy import (
     create_engine,
     event,
     make_url,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -165,6 +168,28 @@ class Database:
             finally:
                 connection.exec_driver_sql("PRAGMA query_only=OFF")
 
+    @contextmanager
+    def exclusively(self, name: str) -> Iterator[bool]:
+        """Whether this is the only context of that name, in all processes on this database.
+
+        It ends with the context or with the process, however that ends, so that whoever comes
+        after a crash need not wait. Whatever is written inside has to be safe without it: on
+        PostgreSQL it ends with its connection too.
+        """
+        digest = sha256(name.encode()).digest()
+        if self.dialect == "sqlite":
+            with _file_lock(Path(f"{self.engine.url.database}.{digest[:8].hex()}.lock")) as alone:
+                yield alone
+            return
+        key = {"key": int.from_bytes(digest[:8], "big", signed=True)}
+        with self._direct.connect() as connection:
+            alone = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), key).scalar_one()
+            try:
+                yield bool(alone)
+            finally:
+                if alone and not connection.invalidated:
+                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
+
     def dispose(self) -> None:
         """Close all idle connections. The database may be used again afterwards."""
         for idle in (self._idle, self._idle_at_once):
@@ -231,6 +256,31 @@ class _Read:
         if isinstance(error, DBAPIError) and error.connection_invalidated:
             while self._idle:
                 self._idle.popleft().close()
+
+
+@contextmanager
+def _file_lock(path: Path) -> Iterator[bool]:
+    """Whether the file could be locked. It is removed by whoever had the lock."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            yield False
+            return
+        try:
+            same = path.stat().st_ino == os.fstat(descriptor).st_ino
+        except FileNotFoundError:
+            same = False
+        if same:
+            break
+        os.close(descriptor)  # the one before removed it between our two steps
+    try:
+        yield True
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 # --- statements ---------------------------------------------------------------------------------

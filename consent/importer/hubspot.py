@@ -7,21 +7,19 @@ nothing. Who is undecided stays unknown, which denies.
 """
 
 import re
-import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, datetime, time
 from functools import lru_cache
 from typing import Final
 
-from consent.errors import InvalidSubjectError
+from consent.importer import cells as cell_words
 from consent.importer import wording
+from consent.importer.cells import DOUBTFUL, NO_ANYWHERE, OPTED_IN, OPTED_OUT, plain, printable
 from consent.importer.outcomes import ImportReason
 from consent.importer.rows import Row, UnreadableFileError
-from consent.importer.statements import Denial, OptIn, Statement
-from consent.subjects import Identifier, external_id
-from consent.subjects import email as email_address
+from consent.importer.statements import NOTHING, Denial, OptIn, Statement, Supplied
+from consent.subjects import Identifier
 from policies.model import PolicySet, Purpose
 from policies.vocabulary import ANY, Channel, LegalBasis
 
@@ -45,29 +43,7 @@ _TYPE_OPT_OUT: Final = re.compile(
     r"opted out of email\s*[:\u2013\u2014-]\s*(.+)|hs_email_optout_(.+)"
 )
 _TYPE_STATUS: Final = re.compile(r"(.+) subscription status")
-_DOUBTFUL: Final = re.compile(
-    r"unsubscri|opt(?:ed)?[ _-]*out|do[ _-]*not|abgemeldet|suppress", re.IGNORECASE
-)
-
-# fmt: off
-_YES: Final = frozenset({
-    "true", "yes", "y", "1", "x", "t", "on", "ja", "wahr", "oui", "vrai", "si", "sí", "verdadero",
-    "sim", "sì", "vero",
-})
-_NO: Final = frozenset({
-    "", "false", "no", "n", "0", "f", "off", "nein", "falsch", "non", "faux", "falso", "não", "nao",
-})
-# fmt: on
-_OPTED_IN: Final = frozenset({"opted in", "opted_in", "opted-in", "subscribed"})
-_OPTED_OUT: Final = frozenset(
-    {"opted out", "opted_out", "opted-out", "unsubscribed", "not_subscribed", "not subscribed"}
-)
 _UNDECIDED: Final = frozenset({"", "not opted in or out", "not_opted", "not specified"})
-# In a row whose cells may have moved, these say no wherever they stand.
-_NO_ANYWHERE: Final = frozenset({"true", "yes", "ja", "wahr", "oui", "vrai"}) | _OPTED_OUT
-# What spreadsheets make of a number: 100000.0 is still it, 1E+05 and 100,000 may be another.
-_DECIMAL: Final = re.compile(r"^(\d+)\.0+$")
-_MANGLED: Final = re.compile(r"\d+(?:[.,]\d+)?e\+?\d+|\d+(?:[.,' ]\d+)+|=.*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +79,10 @@ class HubSpotMapping:
         """
         self.ignored: list[str] = []
         self._columns = _Columns()
+        self._policies = policies
         # Each row is read twice, and many have the same note.
         self._objection_in = lru_cache(maxsize=4096)(wording.objection_in)
-        headings = [_plain(name) for name in header]
+        headings = [plain(name) for name in header]
         for index, (name, heading) in enumerate(zip(header, headings, strict=True)):
             self._place(_Column(index, printable(name)), heading, policies)
         if not self._columns.record and not self._columns.email:
@@ -113,17 +90,12 @@ class HubSpotMapping:
                 f"None of the {len(header)} columns is called 'Record ID' or 'Email', so that "
                 "nobody can be told from the file. Nothing was imported."
             )
-        twice = [name for name, times in Counter(filter(None, headings)).items() if times > 1]
-        if twice:
-            raise UnreadableFileError(
-                f"The heading {printable(twice[0])!r} stands over more than one column. Rename or "
-                "remove one of them. Nothing was imported."
-            )
+        cell_words.once_each(header)
 
     @property
     def doubtful(self) -> list[str]:
         """Columns that are not read, and whose names suggest opt-outs."""
-        return [name for name in self.ignored if _DOUBTFUL.search(name)]
+        return [name for name in self.ignored if DOUBTFUL.search(name)]
 
     @property
     def unmapped(self) -> list[str]:
@@ -136,27 +108,61 @@ class HubSpotMapping:
         """Whether the column for opt-outs from all e-mail is there."""
         return bool(self._columns.unsubscribed)
 
-    def read(self, row: Row, today: date) -> Statement:
-        """What the row says. A consent of a later day than `today` is none."""
+    @property
+    def warnings(self) -> list[str]:
+        """What somebody should know of the header before the rows are believed."""
+        told = [
+            f"no purpose of the policy is called {name!r} in HubSpot (external_names). "
+            "Whoever opted out there is denied every purpose by e-mail."
+            for name in self.unmapped
+        ]
+        told += [
+            f"the column {name!r} was not read, and may hold opt-outs." for name in self.doubtful
+        ]
+        if not self.tells_unsubscribes:
+            told.append(
+                "the file has no column 'Unsubscribed from all email'. Who opted out of "
+                "everything cannot be told from it: export the file again with that column."
+            )
+        return told
+
+    def read(self, row: Row, now: datetime, supplied: Supplied = NOTHING) -> Statement:
+        """What the row says. A consent of a later day than today is none."""
         reasons: list[ImportReason] = []
+        held: list[ImportReason] = []
         cells = row.cells
         if row.damage is not None:
             reasons.append(ImportReason(row.damage.value))
-        email = self._email(row, reasons)
+            held.append(reasons[0])
+        email = cell_words.address_of(row, _indexes(self._columns.email), reasons)
         # Where cells have moved, one identifier is found at best: two may be two people's.
         record = None if email is not None and row.is_shifted else self._record(cells, reasons)
-        denials = _merged(list(self._denials(row, reasons)))
+        denials = cell_words.merged(list(self._denials(row, reasons)))
         opt_in = None
         if row.damage is None:
-            opt_in = self._opt_in(cells, today, email, denials, reasons)
+            lacking: list[ImportReason] = []
+            opt_in = self._opt_in(cells, now, email, denials, lacking, supplied)
+            reasons += lacking
+            held += [reason for reason in lacking if reason in _KEPT]
         if email is None and record is None:
             reasons.append(ImportReason.NO_IDENTITY)
             if denials:
                 reasons.append(ImportReason.OPT_OUT_WITHOUT_PERSON)
+                held.append(ImportReason.OPT_OUT_WITHOUT_PERSON)
+        if ImportReason.EMAIL_MALFORMED in reasons and (denials or held):
+            held.append(ImportReason.EMAIL_MALFORMED)
         if not reasons and opt_in is None:
             reasons.append(ImportReason.NOTHING_STATED)
-        unique = tuple(dict.fromkeys(reasons))
-        return Statement(row.line, email, record, denials, opt_in, unique, row.damage)
+        return Statement(
+            row.line,
+            email,
+            () if record is None else (record,),
+            denials,
+            () if opt_in is None else (opt_in,),
+            tuple(dict.fromkeys(reasons)),
+            row.damage,
+            held=tuple(held),
+        )
 
     # --- columns -----------------------------------------------------------------------------
 
@@ -174,24 +180,11 @@ class HubSpotMapping:
 
     # --- whom --------------------------------------------------------------------------------
 
-    def _email(self, row: Row, reasons: list[ImportReason]) -> Identifier | None:
-        own = " ".join(self._texts(row.cells, self._columns.email))
-        address = _address(own) if own else None
-        if address is None and row.is_shifted:
-            others = {found for cell in row.cells if (found := _address(cell)) is not None}
-            address = others.pop() if len(others) == 1 else None
-        if address is None and own:
-            reasons.append(ImportReason.EMAIL_MALFORMED)
-        return address
-
     def _record(self, cells: Sequence[str], reasons: list[ImportReason]) -> Identifier | None:
-        for cell in self._texts(cells, self._columns.record):
-            number = cell if cell.isalnum() else _DECIMAL.sub(r"\1", cell)
-            if number.isdecimal() or not _MANGLED.fullmatch(number):
-                try:
-                    return external_id(SYSTEM, number)
-                except InvalidSubjectError:
-                    pass
+        for cell in cell_words.texts(cells, _indexes(self._columns.record)):
+            found = cell_words.record_id(SYSTEM, cell)
+            if found is not None:
+                return found
             reasons.append(ImportReason.RECORD_ID_MALFORMED)
         return None
 
@@ -200,11 +193,11 @@ class HubSpotMapping:
     def _denials(self, row: Row, reasons: list[ImportReason]) -> Iterator[Denial]:
         cells = row.cells
         for column in self._columns.unsubscribed:
-            if (reason := _opt_out(cells[column.index])) is not None:
+            if (reason := cell_words.opt_out(cells[column.index])) is not None:
                 reasons += (ImportReason.UNSUBSCRIBED, *reason)
                 yield _denial(ANY, column, cells)
         for column in self._columns.type_opt_outs:
-            if (reason := _opt_out(cells[column.index])) is not None:
+            if (reason := cell_words.opt_out(cells[column.index])) is not None:
                 reasons += (ImportReason.TYPE_OPT_OUT, *reason)
                 yield self._typed_denial(column, cells, reasons)
         for column in self._columns.statuses:
@@ -218,7 +211,7 @@ class HubSpotMapping:
                 yield Denial(ANY, channel, ((column.name, phrase),))
         if row.is_shifted:
             for cell in cells:
-                if _plain(cell) in _NO_ANYWHERE or wording.objection_in(cell):
+                if plain(cell) in NO_ANYWHERE or wording.objection_in(cell):
                     reasons.append(ImportReason.DAMAGED_OPT_OUT)
                     yield Denial(ANY, _EMAIL, (("", "a cell of a damaged row"),))
 
@@ -235,20 +228,21 @@ class HubSpotMapping:
     def _opt_in(
         self,
         cells: Sequence[str],
-        today: date,
+        now: datetime,
         email: Identifier | None,
         denials: Sequence[Denial],
         reasons: list[ImportReason],
+        supplied: Supplied,
     ) -> OptIn | None:
         """The opt-in that the row gives evidence of, or None and the reason."""
         opted_in = [
-            column for column in self._columns.statuses if _plain(cells[column.index]) in _OPTED_IN
+            column for column in self._columns.statuses if plain(cells[column.index]) in OPTED_IN
         ]
-        explanation = " ".join(self._texts(cells, self._columns.explanation))
+        explanation = " ".join(cell_words.texts(cells, _indexes(self._columns.explanation)))
         bases = {
             basis.strip()
-            for cell in self._texts(cells, self._columns.basis)
-            for basis in _plain(cell).split(";")
+            for cell in cell_words.texts(cells, _indexes(self._columns.basis))
+            for basis in plain(cell).split(";")
         }
         flaws = list(_flaws(opted_in, explanation, bases))
         if flaws:
@@ -256,23 +250,26 @@ class HubSpotMapping:
             return None
         if not opted_in:
             return None
-        said = wording.read_explanation(explanation, today)
-        if said.given_on is None or said.source is None or said.words is None:
+        said = wording.read_explanation(explanation, now.date())
+        given_on = said.given_on or supplied.given_on
+        source = said.source or supplied.source
+        words = said.words or supplied.words
+        if given_on is None or source is None or words is None:
             reasons += [
                 reason
                 for part, reason in (
-                    (said.given_on, ImportReason.NO_DATE),
-                    (said.source, ImportReason.NO_SOURCE),
-                    (said.words, ImportReason.NO_WORDS),
+                    (given_on, ImportReason.NO_DATE),
+                    (source, ImportReason.NO_SOURCE),
+                    (words, ImportReason.NO_WORDS),
                 )
                 if part is None
             ]
             return None
-        column = _meant(opted_in, said.words)
+        column = _meant(opted_in, words, supplied.purpose)
         if column is None:
             reasons.append(ImportReason.WORDS_NAME_NO_TYPE)
             return None
-        purpose = column.purpose
+        purpose = column.purpose or self._supplied(supplied)
         if purpose is None:
             reasons.append(ImportReason.UNMAPPED_TYPE)
         elif purpose.legal_basis is not LegalBasis.CONSENT:
@@ -282,26 +279,50 @@ class HubSpotMapping:
         elif email is None:
             reasons.append(ImportReason.NO_ADDRESS)
         else:
-            notes = " ".join(self._texts(cells, self._columns.notes))
+            notes = " ".join(cell_words.texts(cells, _indexes(self._columns.notes)))
+            told = said.words is None and supplied.notice is not None
             return OptIn(
-                purpose.key,
-                said.given_on,
-                wording.notice_of(said.words),
-                said.source,
-                said.words,
-                wording.confirmed_at(notes),
+                purpose=purpose.key,
+                given_at=datetime.combine(given_on, time(), UTC),
+                stated_at=given_on.isoformat(),
+                notice=supplied.notice if told and supplied.notice else wording.notice_of(words),
+                source=source,
+                words=words,
+                confirmed_at=wording.confirmed_at(notes),
+                supplied=tuple(
+                    name
+                    for name, own in (
+                        ("date", said.given_on),
+                        ("source", said.source),
+                        ("words", said.words),
+                        ("purpose", column.purpose),
+                    )
+                    if own is None
+                ),
             )
         return None
 
-    def _texts(self, cells: Sequence[str], columns: Sequence[_Column]) -> list[str]:
-        """What stands in these columns, where anything does."""
-        return [text for column in columns if (text := cells[column.index].strip())]
+    def _supplied(self, supplied: Supplied) -> Purpose | None:
+        """The purpose that an officer named for a type that none claims."""
+        purpose = self._policies.purpose(supplied.purpose or "")
+        return purpose if purpose is not None and Channel.EMAIL in purpose.channels else None
 
 
-def printable(text: str) -> str:
-    """A heading or a cell as it may be shown or kept as evidence: short, and without surprises."""
-    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in text.strip())
-    return shown if len(shown) <= 80 else shown[:79] + "…"
+_KEPT: Final = frozenset(
+    {
+        ImportReason.NO_DATE,
+        ImportReason.NO_SOURCE,
+        ImportReason.NO_WORDS,
+        ImportReason.WORDS_NAME_NO_TYPE,
+        ImportReason.UNMAPPED_TYPE,
+        ImportReason.NO_ADDRESS,
+    }
+)
+"""What claims a consent and cannot be used as it stands, though it might be with an answer."""
+
+
+def _indexes(columns: Sequence[_Column]) -> list[int]:
+    return [column.index for column in columns]
 
 
 def _typed(column: _Column, type_name: str, policies: PolicySet) -> _Column:
@@ -321,7 +342,7 @@ def _flaws(
         yield ImportReason.NO_CONSENT_BASIS if explanation else ImportReason.DEFAULT_OPTED_IN
 
 
-def _meant(opted_in: Sequence[_Column], words: str) -> _Column | None:
+def _meant(opted_in: Sequence[_Column], words: str, purpose: str | None) -> _Column | None:
     """The type that the words are about: the only one, or the only one that they name.
 
     HubSpot keeps one explanation a contact. Words about one type are none about the others, whose
@@ -329,6 +350,9 @@ def _meant(opted_in: Sequence[_Column], words: str) -> _Column | None:
     """
     if len(opted_in) == 1:
         return opted_in[0]
+    if purpose is not None:
+        chosen = [one for one in opted_in if one.purpose is not None and one.purpose.key == purpose]
+        return chosen[0] if len(chosen) == 1 else None
     said = words.casefold()
     named = [
         column
@@ -344,48 +368,13 @@ def _meant(opted_in: Sequence[_Column], words: str) -> _Column | None:
     return named[0] if len(named) == 1 else None
 
 
-def _opt_out(cell: str) -> tuple[ImportReason, ...] | None:
-    """None if the cell of an opt-out column says no opt-out; else what there is to say of it."""
-    value = _plain(cell)
-    if value in _NO:
-        return None
-    return () if value in _YES or value in _OPTED_OUT else (ImportReason.UNREADABLE_OPT_OUT,)
-
-
 def _opted_out(cell: str) -> tuple[ImportReason, ...] | None:
     """The same of a subscription status."""
-    value = _plain(cell)
-    if value in _UNDECIDED or value in _OPTED_IN:
+    value = plain(cell)
+    if value in _UNDECIDED or value in OPTED_IN:
         return None
-    return () if value in _OPTED_OUT else (ImportReason.UNREADABLE_OPT_OUT,)
+    return () if value in OPTED_OUT else (ImportReason.UNREADABLE_OPT_OUT,)
 
 
 def _denial(purpose: str, column: _Column, cells: Sequence[str]) -> Denial:
     return Denial(purpose, _EMAIL, ((column.name, printable(cells[column.index])),))
-
-
-def _merged(denials: Sequence[Denial]) -> tuple[Denial, ...]:
-    """One denial a purpose and channel, with all that says it."""
-    if len(denials) < 2:
-        return tuple(denials)
-    said: dict[tuple[str, str], dict[tuple[str, str], None]] = {}
-    for denial in denials:
-        said.setdefault((denial.purpose, denial.channel), {}).update(dict.fromkeys(denial.said_in))
-    return tuple(
-        Denial(purpose, channel, tuple(where)) for (purpose, channel), where in said.items()
-    )
-
-
-def _address(cell: str) -> Identifier | None:
-    try:
-        return email_address(cell)
-    except InvalidSubjectError:
-        return None
-
-
-@lru_cache(maxsize=1024)
-def _plain(text: str) -> str:
-    """Case, width, kinds of apostrophes and spaces made alike. Most cells are one of few words."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text).replace("\u2019", "'")
-    return " ".join(text.casefold().split())

@@ -1,8 +1,9 @@
-"""Who is who in an export: e-mail addresses and record IDs, joined into people.
+"""Who is who in an export: e-mail addresses, record IDs and the like, joined into people.
 
-A record ID belongs to the person of the one address that the file gives it. Where a file gives it
-several addresses, or where address and record ID already belong to two people, nobody is merged:
-a row then speaks of more than one person, who all get its denials and none of its grants.
+What a row is about is called by its head, the address, or without one the first ID; the other IDs
+(and a phone number) belong to the person of the one head that the file gives them. Where a file
+gives them several, or where they already belong to two people, nobody is merged: a row then speaks
+of more than one person, who all get its denials and none of its grants.
 
 An address that is new joins the person of its record ID only if that person has no address yet:
 consent was given for an address, and does not follow a contact to another one.
@@ -45,33 +46,37 @@ class Directory(SubjectDirectory, Protocol):
 class Identities:
     """What the whole file says of who is who. Fill it before anybody is looked up."""
 
-    _records_of: dict[Identifier, tuple[Identifier, ...]] = field(default_factory=dict)
-    _emails_of: dict[Identifier, tuple[Identifier, ...]] = field(default_factory=dict)
+    _others_of: dict[Identifier, tuple[Identifier, ...]] = field(default_factory=dict)
+    _heads_of: dict[Identifier, tuple[Identifier, ...]] = field(default_factory=dict)
 
     def learn(self, statement: Statement) -> None:
         """Take in one row."""
-        email, record = statement.email, statement.record
-        if email is not None and record is not None:
-            _add(self._records_of, email, record)
-            _add(self._emails_of, record, email)
+        head, *others = statement.identifiers or (None,)
+        for other in others:
+            if head is not None and other is not None:
+                _add(self._others_of, head, other)
+                _add(self._heads_of, other, head)
 
-    def own_records(self, email: Identifier) -> list[Identifier]:
-        """The record IDs that stand beside this address and no other."""
+    def own_records(self, head: Identifier) -> list[Identifier]:
+        """The IDs that stand beside this head and no other."""
         return [
-            record
-            for record in self._records_of.get(email, ())
-            if self._emails_of[record] == (email,)
+            other for other in self._others_of.get(head, ()) if self._heads_of[other] == (head,)
         ]
 
     def people_of(self, statement: Statement) -> tuple[Identifier, ...]:
         """All that the file calls those whom a row is about: one identifier each, or more."""
-        if statement.email is not None or statement.record is None:
+        if statement.email is not None:
             return statement.identifiers
-        return (*self._emails_of.get(statement.record, ()), statement.record)
+        heads = (head for one in statement.records for head in self._heads_of.get(one, ()))
+        return tuple(dict.fromkeys((*heads, *statement.records)))
 
     def alone(self, record: Identifier) -> bool:
-        """Whether this record ID is nobody's own in the file."""
-        return len(self._emails_of.get(record, ())) != 1
+        """Whether this ID is nobody's own in the file."""
+        return len(self._heads_of.get(record, ())) != 1
+
+    def is_shared(self, statement: Statement) -> bool:
+        """Whether a row is about more than one person, by what the file says alone."""
+        return any(len(self._heads_of.get(one, ())) > 1 for one in statement.records)
 
 
 def _add(
@@ -99,24 +104,32 @@ class People:
         reference that leads nowhere, the same throughout the file.
         """
         named = [identities.people_of(statement) for statement in statements]
-        emails = list(dict.fromkeys(one for names in named for one in names if _is_email(one)))
-        records = list(dict.fromkeys(one for names in named for one in names if not _is_email(one)))
-        owned = {email: identities.own_records(email) for email in emails}
-        known = self._find([*emails, *records, *(one for own in owned.values() for one in own)])
+        everyone = list(dict.fromkeys(one for names in named for one in names))
+        emails = [one for one in everyone if _is_email(one)]
+        records = [one for one in everyone if not _is_email(one)]
+        owned = {head: identities.own_records(head) for head in everyone}
+        known = self._find([*everyone, *(one for own in owned.values() for one in own)])
         heirs = self._heirs(emails, owned, known)
         new = [email for email in emails if email not in known and email not in heirs]
         new += [one for one in records if one not in known and identities.alone(one)]
         known |= self._make(new, now) if make else {one: _nobody(one) for one in new}
         known |= heirs
         links = [(ref, email) for email, ref in heirs.items()]
-        links += [
-            (known[email], record)
-            for email, own in owned.items()
-            for record in own
-            if record not in known
-        ]
-        known |= self._link(links, now) if make else {one: ref for ref, one in links}
+        # Addresses first: an ID that is another's head may itself be an address's own.
+        for heads in (emails, records):
+            links += [
+                (known[head], other)
+                for head in heads
+                for other in owned[head]
+                if head in known and other not in known
+            ]
+            known |= self._link(links, now) if make else {one: ref for ref, one in links}
+            links = []
         return [tuple(dict.fromkeys(known[one] for one in names)) for names in named]
+
+    def find(self, identifiers: Iterable[Identifier]) -> dict[Identifier, SubjectRef]:
+        """The people of these identifiers who are known."""
+        return self._find(identifiers)
 
     def _heirs(
         self,

@@ -1,7 +1,8 @@
 """A CSV file as an export leaves it, row by row, and never refused for one bad row.
 
-UTF-8 with or without a byte order mark; comma, semicolon or tab, told from the header; quotes and
-line breaks in cells as RFC 4180 has them. A cell is text, whatever a spreadsheet would make of it.
+UTF-8 with or without a byte order mark, or another encoding that was declared; comma, semicolon,
+tab or bar, told from the header; quotes and line breaks in cells as RFC 4180 has them. A cell is
+text, whatever a spreadsheet would make of it.
 
 Guarantees: every record of the file becomes exactly one `Row`, or several where an unclosed quote
 swallowed rows that can still be told apart. A row that is not whole says what is wrong with it,
@@ -10,14 +11,16 @@ and whether its cells still stand under their headings.
 Non-goals: what the cells mean.
 """
 
+import codecs
 import csv
+import io
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from pathlib import Path
-from typing import Final, TextIO
+from typing import BinaryIO, Final, TextIO
 
 from consent.errors import ConsentError
 
@@ -26,7 +29,7 @@ MAX_CELL: Final = 65_536
 MAX_LINE: Final = 1_048_576
 """Characters in a line. The rest of a longer one is skipped."""
 
-_DELIMITERS: Final = ",;\t"
+_DELIMITERS: Final = ",;\t|"
 _ENDS: Final = ("\n", "\r")
 
 
@@ -73,9 +76,9 @@ class Row:
 class CsvTable:
     """An open CSV file. Its header has at least one heading."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, delimiter: str | None = None) -> None:
         self._file = file
-        self._delimiter, self.header = self._read_header()
+        self._delimiter, self.header = self._read_header(delimiter or _DELIMITERS)
 
     def rows(self) -> Iterator[Row]:
         """All rows, from the first on; may be asked for again."""
@@ -85,10 +88,10 @@ class CsvTable:
         next(records, None)
         return records
 
-    def _read_header(self) -> tuple[str, list[str]]:
+    def _read_header(self, delimiters: str) -> tuple[str, list[str]]:
         """The delimiter that makes most of the first record, and what it makes of it."""
         headers = {}
-        for delimiter in _DELIMITERS:
+        for delimiter in delimiters:
             self._file.seek(0)
             reader = csv.reader(_Lines(self._file), delimiter=delimiter)
             try:
@@ -103,19 +106,62 @@ class CsvTable:
 
 
 @contextmanager
-def open_csv(path: Path) -> Iterator[CsvTable]:
+def open_csv(
+    source: Path | BinaryIO,
+    *,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    only_text: bool = False,
+) -> Iterator[CsvTable]:
     """The table in a file, open as long as the context lasts.
 
+    Args:
+        source: a regular file, or one that is open and can be read again from its beginning; it
+            stays open.
+        encoding: as Python calls it; None: UTF-8, of which bytes that are none stay in their row.
+        delimiter: None: told from the header.
+        only_text: where no encoding is declared, refuse a file that is not all UTF-8.
+
     Raises:
-        UnreadableFileError: there is no such file, it is empty, or not text in UTF-8.
+        UnreadableFileError: there is no such file, it is empty, or not text in that encoding.
     """
+    if isinstance(source, Path):
+        try:
+            with (
+                source.open("rb") as file,
+                open_csv(
+                    file, encoding=encoding, delimiter=delimiter, only_text=only_text
+                ) as table,
+            ):
+                yield table
+        except OSError as error:
+            raise UnreadableFileError(f"The file cannot be read: {error.strerror}.") from error
+        return
+    if source.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise UnreadableFileError("The file is not in UTF-8 but in UTF-16: export it anew.")
+    if encoding is None and only_text:
+        _require_utf8(source)
+    source.seek(0)
+    text = io.TextIOWrapper(
+        source, encoding=encoding or "utf-8-sig", errors="surrogateescape", newline=""
+    )
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            if file.read(1) in ("\udcff", "\udcfe"):
-                raise UnreadableFileError("The file is not in UTF-8 but in UTF-16: export it anew.")
-            yield CsvTable(file)
-    except OSError as error:
-        raise UnreadableFileError(f"The file cannot be read: {error.strerror}.") from error
+        yield CsvTable(text, delimiter)
+    finally:
+        text.detach()
+
+
+def _require_utf8(file: BinaryIO) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    file.seek(0)
+    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b""), start=1):
+        try:
+            decoder.decode(line)
+        except UnicodeDecodeError as error:
+            raise UnreadableFileError(
+                f"Line {number} is not in UTF-8. Export the file again in UTF-8, or say in which "
+                "encoding it is, such as windows-1252. Nothing was imported."
+            ) from error
 
 
 class _TooLongError(Exception):

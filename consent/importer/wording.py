@@ -70,7 +70,7 @@ def read_explanation(text: str, today: date) -> Explanation:
     if given_on is not None and not _EARLIEST <= given_on <= today:
         given_on = None
     source = " ".join(_DATE.sub(" ", outside).split()).strip(" ,;:.()-")
-    return Explanation(given_on, source if _tells(source) else None, words or None)
+    return Explanation(given_on, source if tells(source) else None, words or None)
 
 
 def notice_of(words: str) -> NoticeRef:
@@ -125,7 +125,7 @@ def _day(match: re.Match[str]) -> date | None:
         return None
 
 
-def _tells(source: str) -> bool:
+def tells(source: str) -> bool:
     """Whether anything is left of a source without the words that point at none."""
     words = [word for word in _WORD.findall(source.casefold()) if word not in _SAYS_NO_SOURCE]
     return len("".join(words)) >= 2

@@ -5,9 +5,15 @@ import hashlib
 import hmac
 import io
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from consent.importer.run import BATCH, HubSpotImport
+from consent.importer.batches import Collaborators
+from consent.importer.outcomes import Summary
+from consent.importer.plan import Kind, plan_of
+from consent.importer.run import BATCH, FileImport
+from governance.vault.identify import mask
 from tests.fakes.core import Core
 
 BASIS = "Legal basis for processing contact's data"
@@ -45,9 +51,9 @@ def fingerprint(data: bytes) -> bytes:
     return hmac.digest(b"key of the tests", data, hashlib.sha256)
 
 
-def hubspot_import(core: Core, batch: int = BATCH) -> HubSpotImport:
-    """The importer of one node."""
-    return HubSpotImport(
+def collaborators(core: Core) -> Collaborators:
+    """What the importer of one node works with."""
+    return Collaborators(
         core.writer,
         core.directory,
         lambda: core.policies,
@@ -55,5 +61,21 @@ def hubspot_import(core: Core, batch: int = BATCH) -> HubSpotImport:
         core.clock,
         core.database.begin,
         core.database.read,
-        batch,
+        mask=mask,
     )
+
+
+@dataclass(frozen=True)
+class HubSpotImport:
+    """Imports HubSpot exports, without keeping a record of the import."""
+
+    importer: FileImport
+
+    def run(self, path: Path, **options: Any) -> Summary:
+        """Import a file; the options are those of `FileImport.run`."""
+        return self.importer.run(path, plan_of(Kind.HUBSPOT), **options)
+
+
+def hubspot_import(core: Core, batch: int = BATCH) -> HubSpotImport:
+    """The importer of one node."""
+    return HubSpotImport(FileImport(collaborators(core), batch))

@@ -9,6 +9,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from consent.importer.outcomes import ImportReason as R
-from consent.importer.outcomes import Outcome, RowReport, RowResult, Summary
+from consent.importer.outcomes import Outcome, RowResult, Summary
+from consent.importer.report import RowReport
 from consent.importer.rows import UnreadableFileError
-from consent.importer.run import HubSpotImport
+from consent.importer.run import FileImport
 from consent.models import event as event_table
 from consent.states import read_registers
 from consent.subjects import Identifier, Reader, SubjectRef, email, external_id, new_subject_ref
@@ -37,8 +39,9 @@ from tests.fakes.exports import (
     PROOF,
     STATUS,
     UPDATES,
+    HubSpotImport,
+    collaborators,
     contact,
-    fingerprint,
     hubspot_import,
     write_export,
 )
@@ -548,15 +551,8 @@ class Strangers:
 def test_a_row_that_cannot_be_written_makes_the_import_incomplete(
     core: Core, tmp_path: Path
 ) -> None:
-    importer = HubSpotImport(
-        core.writer,
-        Strangers(),  # type: ignore[arg-type]
-        lambda: core.policies,
-        fingerprint,
-        core.clock,
-        core.database.begin,
-        core.database.read,
-    )
+    strange = replace(collaborators(core), directory=Strangers())  # type: ignore[arg-type]
+    importer = HubSpotImport(FileImport(strange))
     file = write_export(tmp_path / "export.csv", [contact("7", ANN) | {ALL: "true"}, contact("8")])
     summary = importer.run(file)
     assert not summary.complete

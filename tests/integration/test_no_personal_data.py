@@ -19,9 +19,10 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 
 from admin_ui import demo_notices
-from admin_ui.imports import import_hubspot
+from admin_ui.imports import Imports
 from admin_ui.services import Services, build, migrate
 from admin_ui.settings import Settings
+from consent.importer.plan import Kind
 from governance.audit.trail import SYSTEM
 from policies.permissions import API_SCOPES
 from tools.servers import service
@@ -121,7 +122,16 @@ def bring_in(services: Services, folder: Path) -> None:
         encoding="utf-8",
     )
     report = folder / "report.txt"
-    import_hubspot(services, export, dry_run=False, report=report, progress=lambda *_: None)
+    Imports(services).import_file(
+        export,
+        Kind.HUBSPOT,
+        None,
+        encoding=None,
+        dry_run=False,
+        report=report,
+        progress=lambda *_: None,
+        actor=SYSTEM,
+    )
 
 
 def provoke_the_api(visitor: Visitor, key: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from consent.importer.outcomes import ImportReason, Outcome
 
-TEXT = (Path(__file__).parents[2] / "docs" / "import-hubspot.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "import.md").read_text(encoding="utf-8")
 
 
 def test_every_reason_and_outcome_is_explained_and_no_other() -> None:
