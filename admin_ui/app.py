@@ -98,6 +98,7 @@ def create_app(services: Services, surfaces: Collection[Surface] = tuple(Surface
     services.put_on(app)
     register_problems(app)
     _keep_threads(app, settings.threads)
+    app.before_request(_admit_long_forms)
     csrf = CSRFProtect(app)
     if Surface.API in surfaces:
         _add_api(app, services, csrf)
@@ -144,6 +145,13 @@ def _keep_threads(app: Flask, threads: int) -> None:
 
     app.before_request(take)
     app.teardown_request(give_back)
+
+
+def _admit_long_forms() -> None:
+    """Before anything reads a form: some may be longer."""
+    longest = console.LONG_FORMS.get(request.endpoint or "")
+    if longest is not None:
+        request.max_content_length = longest
 
 
 def _add_api(app: Flask, services: Services, csrf: CSRFProtect) -> None:

@@ -41,6 +41,8 @@ class Permission(StrEnum):
     JOBS_READ = "jobs.read"
     POLICY_READ = "policy.read"
     IMPORT_RUN = "import.run"
+    NOTICES_WRITE = "notices.write"
+    NOTICES_PUBLISH = "notices.publish"
     OUTBOUND_READ = "outbound.read"
     OUTBOUND_MANAGE = "outbound.manage"
 
@@ -67,6 +69,8 @@ _DESCRIPTIONS: Final = {
     Permission.JOBS_READ: "See scheduled jobs and how they went",
     Permission.POLICY_READ: "See purposes and rules",
     Permission.IMPORT_RUN: "Import choices from other systems",
+    Permission.NOTICES_WRITE: "Write drafts of what people are told",
+    Permission.NOTICES_PUBLISH: "Publish what somebody else wrote for people to read",
     Permission.OUTBOUND_READ: "See which webhooks and mails left, without addresses or content",
     Permission.OUTBOUND_MANAGE: "Register webhooks and change their secrets, send test mails",
 }
@@ -104,6 +108,8 @@ ROLE_PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType
     {
         Role.OFFICER: frozenset(
             {
+                Permission.NOTICES_WRITE,
+                Permission.NOTICES_PUBLISH,
                 Permission.CONSENT_CHECK,
                 Permission.CONSENT_WRITE,
                 Permission.CONSENT_READ,
@@ -122,6 +128,7 @@ ROLE_PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType
         ),
         Role.APPROVER: frozenset(
             {
+                Permission.NOTICES_PUBLISH,
                 Permission.CONSENT_CHECK,
                 Permission.CONSENT_READ,
                 Permission.EVIDENCE_READ,

@@ -27,6 +27,7 @@ class Item:
 SECTIONS: Final = (
     Item("Today", "home", "console.today", letter="t"),
     Item("Consent", "list-check", "console.explore", Permission.CONSENT_READ, "c"),
+    Item("Purposes", "check", "console.purposes", Permission.POLICY_READ, "p"),
     Item(
         "Evidence",
         "shield-check",

@@ -9,7 +9,16 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import Gone, HTTPException, NotFound, ServiceUnavailable
 
 from admin_ui.console import frame
-from admin_ui.console.pages import access, consent, door, mail, overview, record, webhooks
+from admin_ui.console.pages import (
+    access,
+    consent,
+    door,
+    mail,
+    notices,
+    overview,
+    record,
+    webhooks,
+)
 from consent.errors import ConsentError, EvidenceErasedError, UnknownEventError
 from governance.access.guard import Guard
 
@@ -29,6 +38,25 @@ _ROUTES: Final = (
     ("/admin/consent/people/<ref>/record", "record", record.record, _BOTH),
     ("/admin/consent/events/<uuid:event_id>/receipt", "receipt", consent.receipt, _GET),
     ("/admin/consent/events/<uuid:event_id>/proof", "proof", consent.proof, _GET),
+    ("/admin/purposes", "purposes", notices.purposes, _GET),
+    ("/admin/purposes/new", "new_notice", notices.new_notice, _BOTH),
+    ("/admin/purposes/<notice_id>", "notice", notices.notice, _GET),
+    ("/admin/purposes/<notice_id>/draft", "notice_draft", notices.notice_draft, _BOTH),
+    (
+        "/admin/purposes/<notice_id>/draft/<language>",
+        "notice_words",
+        notices.notice_words,
+        _BOTH,
+    ),
+    ("/admin/purposes/<notice_id>/preview", "preview_notice", notices.preview, _GET),
+    ("/admin/purposes/<notice_id>/publish", "publish_notice", notices.publish_notice, _BOTH),
+    ("/admin/purposes/<notice_id>/discard", "discard_notice", notices.discard_notice, _POST),
+    (
+        "/admin/purposes/<notice_id>/versions/<version>",
+        "notice_version",
+        notices.notice_version,
+        _GET,
+    ),
     ("/admin/ledger", "ledger", overview.ledger_head, _GET),
     ("/admin/ledger/verify", "verify_ledger", overview.verify_ledger, _POST),
     ("/admin/api-keys", "api_keys", access.api_keys, _GET),
@@ -52,6 +80,9 @@ _ROUTES: Final = (
     ("/admin/shortcuts", "shortcuts", door.shortcuts, _GET),
 )
 """Every address of the console: path, endpoint, view, methods."""
+
+LONG_FORMS: Final = {"console.notice_words": 512 * 1024}
+"""Bytes in a form that may be longer than others: a notice in a script of many bytes a letter."""
 
 
 class _Text(NamedTuple):

@@ -144,6 +144,10 @@ def pages(site: Shown) -> dict[str, Callable[["Page"], Any]]:
         "person, mismatch": at(mallory),
         "record": at(f"{alice}/record"),
         "record, refused": refused,
+        "purposes": at("/admin/purposes"),
+        "notice": at("/admin/purposes/privacy"),
+        "notice version": at("/admin/purposes/privacy/versions/3"),
+        "new notice": at("/admin/purposes/new"),
         "ledger": at("/admin/ledger"),
         "docs": at("/docs"),
         "api keys": at("/admin/api-keys"),
@@ -462,12 +466,15 @@ def test_single_keys_can_be_switched_off(browser: "Browser", site: Shown) -> Non
 @pytest.mark.parametrize(
     ("role", "sections"),
     [
-        (Role.OFFICER, ["Today", "Consent", "Ledger", "Webhooks", "Mail", "Jobs"]),
-        (Role.AGENT, ["Today", "Consent"]),
-        (Role.AUDITOR, ["Today", "Consent", "Ledger", "Webhooks", "Mail", "Jobs"]),
-        (Role.ENGINEER, ["Today", "Ledger", "Webhooks", "Mail", "Jobs"]),
-        (Role.DEVELOPER, ["Today", "Ledger", "API keys", "Webhooks", "Mail", "Jobs"]),
-        (Role.ADMIN, ["Today", "Ledger", "API keys", "Webhooks", "Mail", "Jobs"]),
+        (Role.OFFICER, ["Today", "Consent", "Purposes", "Ledger", "Webhooks", "Mail", "Jobs"]),
+        (Role.AGENT, ["Today", "Consent", "Purposes"]),
+        (Role.AUDITOR, ["Today", "Consent", "Purposes", "Ledger", "Webhooks", "Mail", "Jobs"]),
+        (Role.ENGINEER, ["Today", "Purposes", "Ledger", "Webhooks", "Mail", "Jobs"]),
+        (
+            Role.DEVELOPER,
+            ["Today", "Purposes", "Ledger", "API keys", "Webhooks", "Mail", "Jobs"],
+        ),
+        (Role.ADMIN, ["Today", "Purposes", "Ledger", "API keys", "Webhooks", "Mail", "Jobs"]),
     ],
 )
 def test_a_role_sees_what_it_can_use_and_nothing_else(
@@ -476,7 +483,7 @@ def test_a_role_sees_what_it_can_use_and_nothing_else(
     visitor = site[0].staff(role)
     nav = visitor.get("/admin").split("<nav")[1].split("</nav>")[0]
     assert re.findall(r"</svg>([A-Z][\w ]+)</a>|\">([A-Z][\w ]+)</a>", nav) == [
-        (name, "") if name in {"Today", "Consent"} else ("", name) for name in sections
+        (name, "") if name in {"Today", "Consent", "Purposes"} else ("", name) for name in sections
     ]
     for path in re.findall(r'<a href="([^"]+)"', nav):
         page = visitor.get(path)

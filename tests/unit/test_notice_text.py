@@ -27,7 +27,12 @@ ALLOWED = {
 
 
 def page(text: str, **more: Any) -> str:
-    stated = {"language": "en", "title": "Privacy", "recipients": ["The post"], "controller": SHOP}
+    stated: dict[str, Any] = {
+        "language": "en",
+        "title": "Privacy",
+        "recipients": ["The post"],
+        "controller": SHOP,
+    }
     return render(text=normalised(text), **(stated | more))
 
 

@@ -28,6 +28,7 @@ CHANGES_SOMETHING = {
     Permission.ACCOUNTS_MANAGE,
     Permission.API_KEYS_MANAGE,
     Permission.IMPORT_RUN,
+    Permission.NOTICES_WRITE,
     Permission.OUTBOUND_MANAGE,
 }
 SHOWS_PERSONAL_DATA = {

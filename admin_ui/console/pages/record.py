@@ -22,6 +22,7 @@ from consent.errors import (
     ChannelNotCoveredError,
     IdempotencyConflictError,
     InvalidChoiceError,
+    UnknownNoticeError,
     UnknownPurposeError,
 )
 from consent.subjects import SubjectRef
@@ -142,6 +143,8 @@ def _record(ref: SubjectRef, given: dict[str, str]) -> tuple[str | None, dict[st
         return None, {"purpose": frame.sentence(error)}
     except ChannelNotCoveredError as error:
         return None, {"channel": frame.sentence(error)}
+    except UnknownNoticeError as error:
+        return None, {"notice": frame.sentence(error)}
     except (InvalidChoiceError, IdempotencyConflictError) as error:
         return None, {"": frame.sentence(error)}
     return committed.recorded.events[0].id, {}
