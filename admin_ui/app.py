@@ -29,11 +29,12 @@ from werkzeug.exceptions import (
 )
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from admin_ui import documentation
+from admin_ui import documentation, well_known
 from admin_ui.console import surface as console
+from admin_ui.do_not_call import record_replaced
 from admin_ui.privacy_centre import surface as privacy_centre
 from admin_ui.services import Services
-from consent.api import changes, checks, choices, log, notices, receipts
+from consent.api import changes, checks, choices, log, notices, receipts, signals
 from consent.api.context import ConsentApi
 from consent.api.problems import Problem, problem_of_http, register_problems, wants_problem
 from governance.access.guard import Guard, SessionCookie
@@ -41,7 +42,7 @@ from governance.access.principal import Principal
 from governance.errors import DatabaseError
 from policies.permissions import Permission
 
-_API: Final = [one.blueprint for one in (checks, choices, notices, changes, receipts, log)]
+_API: Final = [one.blueprint for one in (checks, choices, notices, changes, receipts, log, signals)]
 
 MAX_BODY: Final = 64 * 1024
 """Bytes in a body, where a view does not allow more."""
@@ -115,6 +116,7 @@ def create_app(services: Services, surfaces: Collection[Surface] = tuple(Surface
             app.register_blueprint(documentation.pages)
     if Surface.PRIVACY_CENTRE in surfaces:
         privacy_centre.register(app, csrf)
+    app.register_blueprint(well_known.blueprint)
     app.register_error_handler(HTTPException, _http_error)
     for error in (OperationalError, InternalError, NoConnectionError):  # the second: read-only
         app.register_error_handler(error, _unavailable)
@@ -169,6 +171,11 @@ def _add_api(app: Flask, services: Services, csrf: CSRFProtect) -> None:
         notary=services.notary,
         actor=lambda: str(_principal().actor),
         may=lambda permission: _principal().may(Permission(permission)),
+        signals=services.signals,
+        lists=services.lists,
+        list_replaced=lambda session, replaced: record_replaced(
+            services, session, replaced, _principal().actor
+        ),
         long_polls=BoundedSemaphore(services.settings.threads // 2),
     ).put_on(app)
     for blueprint in documentation.register(app, _API, version("tutela")):

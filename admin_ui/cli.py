@@ -380,6 +380,38 @@ def _import(
     _result(result)
 
 
+@import_group.command("dnc")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--registry", required=True, help="Whose list it is, such as uk_tps.")
+@click.option(
+    "--listed-on",
+    required=True,
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="The day on which the list was drawn.",
+)
+@click.option("--smaller", is_flag=True, help="Take it with less than half of the numbers before.")
+@_explained
+def import_dnc(file: Path, registry: str, listed_on: datetime, smaller: bool) -> None:
+    """Put a do-not-call list in the place of our copy: a number a line."""
+    from admin_ui.do_not_call import import_list
+
+    with _services() as services, _progress("lines") as progress:
+        replaced = import_list(
+            services,
+            file,
+            registry,
+            listed_on.date(),
+            smaller=smaller,
+            progress=lambda read: progress(read, 0),
+        )
+    if replaced.malformed:
+        click.echo(f"{replaced.malformed} lines are no number and were left out")
+    _result(
+        f"{replaced.registry} of {replaced.listed_on}: {replaced.numbers} numbers, "
+        f"{replaced.before} before"
+    )
+
+
 # --- ledger ------------------------------------------------------------------------------------
 
 

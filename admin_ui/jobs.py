@@ -55,8 +55,8 @@ def couriers(services: "Services") -> Couriers:
 
 class _Housekeeping:
     """Removes what is kept for a time: idempotency keys, ended sessions, old failed logins, codes
-    for contacts, the history of jobs, traces of mails and webhooks. Makes the keys of the
-    coming month, signs what operators did.
+    for contacts, the history of jobs, traces of mails and webhooks, replaced do-not-call
+    lists. Makes the keys of the coming month, signs what operators did.
     """
 
     def __init__(self, services: "Services") -> None:
@@ -81,6 +81,7 @@ class _Housekeeping:
             sessions = self._services.sessions.remove_expired(session, now)
         return {
             "contact_codes": codes,
+            "do_not_call_numbers": self._services.lists.clean(),
             "idempotency_keys": len(gone),
             "login_attempts": attempts,
             "mail_traces": traces,

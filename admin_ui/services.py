@@ -22,6 +22,7 @@ from consent.links import Links
 from consent.models import ledger
 from consent.notices import Notices
 from consent.receipts import Receipts
+from consent.signals import Signals
 from consent.writer import ConsentWriter
 from governance.access.accounts import Accounts
 from governance.access.api_keys import ApiKeys
@@ -48,7 +49,7 @@ from governance.outbound.webhooks.delivery import WebhookDelivery
 from governance.outbound.webhooks.endpoints import Endpoints
 from governance.vault.do_not_call import DoNotCallLists
 from governance.vault.identify import Directory
-from governance.vault.suppressions import Suppressions
+from governance.vault.suppressions import ObjectionsRemembered, Suppressions
 from policies.loader import load
 from policies.model import PolicySet
 
@@ -91,6 +92,7 @@ class Services:
     contact_codes: ContactCodes
     suppressions: Suppressions
     lists: DoNotCallLists
+    signals: Signals
     mails: MailQueue
     mail_delivery: MailDelivery
     webhooks: Endpoints
@@ -174,9 +176,19 @@ def build(
     notary = Notary(log, signer, checkpoints, database.read, clock)
     notices = Notices()
     suppressions = Suppressions(keyring)
+    mail_queue = MailQueue(keyring, directory, MailKinds(mails.KINDS))
+    links = Links(open_link_keys(database, provider, clock()))
     recorder = Recorder(
-        log, directory, cipher, lambda: policy_set, notary.admit, notices, suppressions
+        log,
+        directory,
+        cipher,
+        lambda: policy_set,
+        notary.admit,
+        notices,
+        suppressions,
+        followers=[ObjectionsRemembered(suppressions, directory)],
     )
+    writer = ConsentWriter(database.begin, recorder, notary, clock)
     lists = DoNotCallLists(directory, database.begin, clock)
     access = AccessSettings(
         passwords=PasswordProfile.FAST if fast_passwords else PasswordProfile.STANDARD,
@@ -189,8 +201,6 @@ def build(
     later = ThreadPoolExecutor(1, "later")
     sessions = Sessions(database, trail, clock, access)
     accounts = Accounts(database, trail, clock, Passwords(access.passwords), sessions)
-    mail_queue = MailQueue(keyring, directory, MailKinds(mails.KINDS))
-    links = Links(open_link_keys(database, provider, clock()))
     server, sender = settings.mail_server, settings.mail_sender
     transport: MailTransport = (
         FolderTransport(settings.mail_folder, sender)
@@ -217,7 +227,7 @@ def build(
         checkpoints=checkpoints,
         notary=notary,
         operator_notary=operator_notary,
-        writer=ConsentWriter(database.begin, recorder, notary, clock),
+        writer=writer,
         checker=Checker(database.read, directory, lambda: policy_set, clock, notices, lists),
         receipts=Receipts(log, cipher, notary, checkpoints, signer, lambda: policy_set),
         notices=notices,
@@ -230,6 +240,7 @@ def build(
         setup=Setup(database, trail, clock, access, accounts),
         suppressions=suppressions,
         lists=lists,
+        signals=Signals(writer, directory, lambda: policy_set, database.read),
         contact_codes=ContactCodes(
             database,
             directory,

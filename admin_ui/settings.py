@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
+from datetime import date, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -86,6 +86,8 @@ class Settings:
     smtp_user: str = ""
     smtp_password: str = field(default="", repr=False)
     mail_from: str = "tutela@localhost"
+    gpc_updated: str = "2026-11-24"
+    """When what is said of Global Privacy Control in gpc.json was last true anew."""
     outbound_hosts: str = ""
     """What may be called, such as `hooks.example.com *.example.org:8443`; empty: nothing."""
     outbound_networks: str = ""
@@ -121,6 +123,10 @@ class Settings:
             raise SettingsError("TUTELA_IMPORT_QUARANTINE must be 86400 seconds or more")
         if self.verify_every < timedelta(minutes=1):
             raise SettingsError("TUTELA_VERIFY_EVERY must be 60 seconds or more")
+        try:
+            date.fromisoformat(self.gpc_updated)
+        except ValueError as error:
+            raise SettingsError("TUTELA_GPC_UPDATED must be a date such as 2026-11-24") from error
         if not 0 < self.smtp_port < 65536:
             raise SettingsError("TUTELA_SMTP_PORT must be between 1 and 65535")
         if _SENDER.fullmatch(self.mail_from) is None:

@@ -140,10 +140,6 @@ class Record:
     actor: str
     """Who records it: an opaque reference such as `api_key:k3f9`."""
     idempotency: IdempotencyKey | None = None
-    asks: bool = False
-    """Whether the person said this to us just now, so that what has to be confirmed is asked for;
-    an import and what somebody else confirmed already ask nobody.
-    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ class Permission(StrEnum):
     NOTICES_PUBLISH = "notices.publish"
     OUTBOUND_READ = "outbound.read"
     OUTBOUND_MANAGE = "outbound.manage"
+    SIGNALS_REPORT = "signals.report"
+    LISTS_REPLACE = "lists.replace"
 
     @property
     def description(self) -> str:
@@ -73,6 +75,8 @@ _DESCRIPTIONS: Final = {
     Permission.NOTICES_PUBLISH: "Publish what somebody else wrote for people to read",
     Permission.OUTBOUND_READ: "See which webhooks and mails left, without addresses or content",
     Permission.OUTBOUND_MANAGE: "Register webhooks and change their secrets, send test mails",
+    Permission.SIGNALS_REPORT: "Report signals by which browsers opt people out",
+    Permission.LISTS_REPLACE: "Replace our copies of do-not-call lists",
 }
 
 
@@ -215,6 +219,8 @@ API_SCOPES: Final = frozenset(
         Permission.LEDGER_READ,
         Permission.LEDGER_EXPORT,
         Permission.POLICY_READ,
+        Permission.SIGNALS_REPORT,
+        Permission.LISTS_REPLACE,
     }
 )
 """What an API key may be given. A key sees no identifier and manages nobody: a program that holds

@@ -9,12 +9,15 @@ from typing import cast
 
 from flask import Flask, current_app
 from sqlalchemy import Connection
+from sqlalchemy.orm import Session
 
 from consent.checks import Checker
+from consent.do_not_call import DoNotCallLists, Replaced
 from consent.ledger.log import MerkleLog
 from consent.ledger.notary import Notary
 from consent.notices import Notices
 from consent.receipts import Receipts
+from consent.signals import Signals
 from consent.subjects import SubjectDirectory
 from consent.writer import ConsentWriter
 from policies.model import PolicySet
@@ -41,6 +44,10 @@ class ConsentApi:
     """Who is calling, as an opaque reference for the ledger."""
     may: Callable[[str], bool]
     """Whether the caller has a permission beyond the one that the view required."""
+    signals: Signals
+    lists: DoNotCallLists
+    list_replaced: Callable[[Session, Replaced], None]
+    """Records in the operator log that a do-not-call list was replaced."""
     long_polls: BoundedSemaphore
     """How many requests may wait for news at once, so that they cannot hold every thread."""
 

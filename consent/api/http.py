@@ -34,6 +34,7 @@ _MEANINGS: Final = {
     HTTPStatus.NOT_FOUND: "There is no such thing.",
     HTTPStatus.CONFLICT: "The Idempotency-Key was used with another body.",
     HTTPStatus.GONE: "The person's key was destroyed; the disclosures cannot be read any more.",
+    HTTPStatus.LENGTH_REQUIRED: "The length of the body is not stated.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large.",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not of the media type that this call takes.",
     HTTPStatus.UNPROCESSABLE_ENTITY: "A field is missing, unknown or not acceptable.",

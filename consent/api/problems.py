@@ -91,6 +91,7 @@ _DETAIL: Final = {
     HTTPStatus.METHOD_NOT_ALLOWED: "This address does not answer to this method.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than this address accepts.",
     HTTPStatus.BAD_REQUEST: "The request is malformed.",
+    HTTPStatus.LENGTH_REQUIRED: "State the length of the body.",
 }
 
 

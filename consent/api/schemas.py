@@ -4,7 +4,7 @@ Messages name rules, never values.
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
@@ -21,6 +21,7 @@ from policies.vocabulary import (
     LegalBasis,
     MarkState,
     Reason,
+    Signal,
 )
 
 MAX_BATCH: Final = 10_000
@@ -32,6 +33,7 @@ _RFC3339: Final = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?"
     r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 )
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _PRINTABLE: Final = r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?"
 
 
@@ -481,6 +483,110 @@ class ReceiptQuery(Strict):
 
     format = fields.String(
         validate=validate.OneOf(["ts27560", "kantara", "tlog-proof"]), load_default="ts27560"
+    )
+
+
+class SignalRequest(Strict):
+    """A signal that a browser sent."""
+
+    subject = SubjectField(metadata=SUBJECT_FORMS)
+    browser = fields.String(
+        validate=_printable(200),
+        metadata={"description": "A random id that your site gave the browser, not an address."},
+    )
+    signal = fields.String(
+        required=True,
+        validate=validate.OneOf([one.value for one in Signal], error="Not a signal that we know."),
+    )
+    value = fields.String(
+        required=True,
+        validate=validate.Length(max=200),
+        metadata={"description": "The header's value, as it came. Only 1 is a signal."},
+    )
+
+
+class ReportedSchema(Strict):
+    """What a signal left in force for one of those whose it is."""
+
+    subject = _ref()
+    in_force = fields.Boolean(
+        required=True,
+        metadata={"description": "false where the person said that their earlier yes stands"},
+    )
+    recorded = fields.Boolean(
+        required=True, metadata={"description": "whether this report changed it"}
+    )
+    record_id = fields.String(required=True, metadata={"description": "the event by which it is"})
+    conflicts = fields.List(
+        fields.String(),
+        required=True,
+        metadata={
+            "description": "Purposes that the person had said yes to and that the signal stops. "
+            "You may ask whether that yes stands; nothing may wait for the answer. Empty for keys "
+            "without consent.check."
+        },
+    )
+
+
+class SignalAnswer(Strict):
+    """What is in force now."""
+
+    signal = fields.String(required=True)
+    honoured = fields.Boolean(
+        required=True,
+        metadata={"description": "whether the value is a signal: show it (7025(c)(6))"},
+    )
+    purposes = fields.List(
+        fields.String(), required=True, metadata={"description": "those that heed the signal"}
+    )
+    subjects = fields.List(fields.Nested(ReportedSchema), required=True)
+
+
+class DateField(fields.Date):
+    """A day as `2026-03-01`."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> date:
+        if not isinstance(value, str) or _DAY.fullmatch(value) is None:
+            raise ValidationError("Not a day such as 2026-03-01.")
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class DoNotCallQuery(Strict):
+    """How a do-not-call list is to be taken."""
+
+    listed_on = DateField(required=True)
+    smaller = fields.Boolean(truthy={"true"}, falsy={"false"})
+
+
+class DoNotCallListSchema(Strict):
+    """A do-not-call list, and our copy of it."""
+
+    registry = fields.String(required=True)
+    name = fields.String(required=True)
+    country = fields.String(required=True)
+    needed = fields.Boolean(required=True, metadata={"description": "whether any purpose names it"})
+    maximum_age_days = fields.Integer(required=True)
+    listed_on = fields.String(required=True, allow_none=True, metadata={"format": "date"})
+    numbers = fields.Integer(required=True, allow_none=True)
+
+
+class DoNotCallListsAnswer(Strict):
+    """All lists of the policy."""
+
+    lists = fields.List(fields.Nested(DoNotCallListSchema), required=True)
+
+
+class DoNotCallAnswer(Strict):
+    """What an import did."""
+
+    registry = fields.String(required=True)
+    listed_on = fields.String(required=True, metadata={"format": "date"})
+    numbers = fields.Integer(required=True)
+    before = fields.Integer(
+        required=True, metadata={"description": "how many numbers the copy before had"}
+    )
+    malformed_lines = fields.Integer(
+        required=True, metadata={"description": "lines that are no number, and left out"}
     )
 
 

@@ -22,11 +22,15 @@ from sqlalchemy.orm import Session
 
 from consent import bulk
 from consent.bulk import select_by_keys
+from consent.choices import Followed
 from consent.subjects import Identifier, Reader
+from governance.errors import DecryptionError
 from governance.keys.keyring import Keyring
+from governance.vault.identify import Directory
 from governance.vault.models import vault_suppression
 from governance.vault.tokens import Tokens
 from policies.periods import Period
+from policies.vocabulary import ANY, ChoiceState, MarkState
 
 REVIEW_AFTER: Final = Period.parse("P3Y")
 """How long a token stays before somebody has to find that it is still needed."""
@@ -110,6 +114,34 @@ class Suppressions:
             reader.execute(count).scalar_one(),
             reader.execute(count.where(_c.review_at <= now)).scalar_one(),
         )
+
+
+class ObjectionsRemembered:
+    """Puts whoever objects to everything on the list, at once: a `Follower` of the recorder."""
+
+    def __init__(self, suppressions: Suppressions, directory: Directory) -> None:
+        self._suppressions = suppressions
+        self._directory = directory
+
+    def follow(self, session: Session, recorded: Sequence[Followed], now: datetime) -> None:
+        """See `consent.choices.Follower`."""
+        for one in recorded:
+            event = one.event
+            if event.channel != ANY or event.purpose != ANY:
+                continue
+            if event.state in {ChoiceState.OBJECTED, MarkState.SET}:
+                named = self._named(session, one)
+                self._suppressions.register(session, named, SuppressionCause.OBJECTION, now)
+            elif event.state == MarkState.LIFTED:
+                self._suppressions.release(session, self._named(session, one))
+
+    def _named(self, session: Session, one: Followed) -> list[Identifier]:
+        """All that we call the person; nothing may stand in the way of an objection."""
+        try:
+            known = self._directory.identifiers_of(session, [one.subject])[one.subject]
+        except DecryptionError:
+            known = []
+        return [*known, one.command.subject]
 
 
 def _instant(stored: datetime | str) -> datetime:

@@ -45,7 +45,7 @@ def run(command: str, client: FlaskClient, variables: Mapping[str, str]) -> Test
                 body, method = value.encode(), method or "POST"
             case "--data-binary":
                 assert value == "@-", value
-                method = "POST"
+                method = method or "POST"
             case _:
                 assert word.startswith(variables["TUTELA"]), word
                 url = word

@@ -1,18 +1,20 @@
 """Whom nobody may write to again, also when they are erased."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, select
 
-from consent.choices import Record
+from admin_ui.services import Services
+from consent.choices import NewEvent, Record, choice, suppression
 from consent.errors import InvalidSubjectError
 from consent.outbox import read_timeline
 from consent.subjects import Identifier, email, external_id, new_subject_ref, phone, ref
 from governance.keys.models import data_key
 from governance.vault.models import vault_identifier, vault_person, vault_suppression
 from governance.vault.suppressions import Kept, SuppressionCause, Suppressions
-from policies.vocabulary import ChoiceState, Reason
+from policies.vocabulary import ChoiceState, MarkState, Reason
 from tests.fakes.core import Core
 
 ALICE = email("alice@example.com")
@@ -170,3 +172,28 @@ def test_a_suppressed_number_that_is_linked_to_somebody_holds_until_they_speak(c
         )
     assert core.check("bob@example.com").reason is Reason.GRANTED
     assert core.check("bob@example.com", "product_updates").reason is Reason.OBJECTED
+
+
+def test_who_objects_to_everything_is_on_the_list_at_once_by_all_their_names(
+    services: Services,
+) -> None:
+    writer, policies = services.writer, services.policies()
+
+    def say(event: NewEvent) -> None:
+        writer.submit(Record(ALICE, (event,), "api_key:test"))
+
+    def since() -> list[datetime | None]:
+        with services.database.read() as reader:
+            return services.suppressions.suppressed(reader, [ALICE, NUMBER])
+
+    objection: dict[str, Any] = {"state": ChoiceState.OBJECTED, "purpose": "*"}
+    say(choice(policies, channel="email", **objection))
+    assert since() == [None, None]
+    with services.database.begin() as session:
+        (alice,) = services.directory.find(session, [ALICE])
+        assert alice is not None
+        services.directory.link(session, alice, NUMBER, services.clock())
+    say(choice(policies, channel="*", **objection))
+    assert since() == [services.clock()] * 2
+    say(suppression(MarkState.LIFTED, method="officer"))
+    assert since() == [None, None]
