@@ -64,11 +64,11 @@ class SubjectsField(fields.List[Identifier]):
         self._length = validate.Length(max=most)
         super().__init__(_subject(), required=True, validate=self._length)
 
-    def _deserialize(self, value: Any, *_: Any, **__: Any) -> list[Identifier]:
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> list[Identifier | None]:
         if not isinstance(value, list):
             raise self.make_error("invalid")
         self._length(value)
-        read: list[Identifier] = []
+        read: list[Identifier | None] = []
         wrong: dict[int, list[str]] = {}
         for place, one in enumerate(value):
             try:
@@ -76,7 +76,7 @@ class SubjectsField(fields.List[Identifier]):
             except InvalidSubjectError as error:
                 wrong[place] = [str(error)]
         if wrong:
-            raise ValidationError(wrong)  # type: ignore[arg-type] # messages by place, as of a List
+            raise ValidationError(wrong)
         return read
 
 

@@ -33,8 +33,7 @@ class MailServer:
     def messages(self) -> list[EmailMessage]:
         """What it took, read by Python's own parser."""
         return [
-            message_from_bytes(one.original_content or b"", policy=default)
-            for one in self.taken
+            message_from_bytes(one.original_content or b"", policy=default) for one in self.taken
         ]
 
     async def handle_MAIL(  # noqa: N802 - aiosmtpd's names

@@ -88,8 +88,7 @@ def test_every_call_is_here(shared_api: Api) -> None:
         for scope in scopes["api_key"]
     }
     assert documented == {
-        (TEMPLATES.get(path, path), method, scope)
-        for scope, method, path, _ in CALLS.values()
+        (TEMPLATES.get(path, path), method, scope) for scope, method, path, _ in CALLS.values()
     }
 
 

@@ -196,6 +196,7 @@ def test_a_child_needs_the_authority_of_a_parent(core: Core) -> None:
 
     grant(age=12)
     assert core.check(ALICE).reason is Reason.CHILD_WITHOUT_AUTHORITY
+    nobody: object
     for nobody in (True, 1, "", " ", {}, ["yes"]):
         grant(age=12, parental_authority=nobody)
         assert core.check(ALICE).reason is Reason.CHILD_WITHOUT_AUTHORITY
