@@ -82,3 +82,22 @@ def test_the_centre_may_be_deployed_alone(services: Services) -> None:
     assert client.get("/").status_code == 404
     assert client.get("/admin").status_code == 404
     assert client.get("/v1/consent/check").status_code == 404
+
+
+@pytest.mark.parametrize(("proxies", "codes"), [(0, 10), (1, 12)])
+def test_limits_are_the_visitors_behind_as_many_proxies_as_are_set(
+    migrated_url: str, tmp_path: Path, clock: FrozenClock, proxies: int, codes: int
+) -> None:
+    with open_services(migrated_url, tmp_path, clock) as services:
+        settings = replace(services.settings, proxies=proxies)
+        client = create_app(replace(services, settings=settings)).test_client()
+        given = 0
+        for number in range(12):
+            answer = client.post(
+                "/privacy/code",
+                data={"contact": f"person{number}@example.com"},
+                headers={"X-Forwarded-For": f"198.51.100.{number}"},
+            )
+            given += answer.status_code == 303
+        # Whoever is not behind a proxy that we know cannot pretend to be many.
+        assert given == codes
