@@ -1,6 +1,7 @@
 """`tutela`: the command line. Exits 0 only when all is well, and prints its result last."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -476,7 +477,7 @@ def links_preferences() -> None:
     from admin_ui.links import answers
 
     with _services() as services:
-        for answer in answers(services, click.get_text_stream("stdin")):
+        for answer in answers(services, sys.stdin):
             _result(json.dumps(answer))
 
 
