@@ -86,7 +86,7 @@ class Settings:
     smtp_user: str = ""
     smtp_password: str = field(default="", repr=False)
     mail_from: str = "tutela@localhost"
-    gpc_updated: str = "2026-11-24"
+    gpc_updated: date = date(2026, 11, 24)
     """When what is said of Global Privacy Control in gpc.json was last true anew."""
     outbound_hosts: str = ""
     """What may be called, such as `hooks.example.com *.example.org:8443`; empty: nothing."""
@@ -123,10 +123,6 @@ class Settings:
             raise SettingsError("TUTELA_IMPORT_QUARANTINE must be 86400 seconds or more")
         if self.verify_every < timedelta(minutes=1):
             raise SettingsError("TUTELA_VERIFY_EVERY must be 60 seconds or more")
-        try:
-            date.fromisoformat(self.gpc_updated)
-        except ValueError as error:
-            raise SettingsError("TUTELA_GPC_UPDATED must be a date such as 2026-11-24") from error
         if not 0 < self.smtp_port < 65536:
             raise SettingsError("TUTELA_SMTP_PORT must be between 1 and 65535")
         if _SENDER.fullmatch(self.mail_from) is None:
@@ -279,6 +275,8 @@ def _read(name: str, value: str) -> Any:
             return int(value)
         if isinstance(default, timedelta):
             return timedelta(seconds=int(value))
+        if isinstance(default, date):
+            return date.fromisoformat(value)
     except (ValueError, KeyError) as error:
         raise SettingsError(f"{PREFIX}{name.upper()} {_WANTED[type(default)]}") from error
     if name in ("data_dir", "keyring", "policies"):
@@ -307,4 +305,5 @@ _WANTED: Final[Mapping[type, str]] = {
     bool: "must be true or false",
     int: "must be a whole number",
     timedelta: "must be a whole number of seconds",
+    date: "must be a date such as 2026-11-24",
 }

@@ -18,4 +18,4 @@ blueprint = Blueprint("well_known", __name__)
 def gpc() -> Response:
     """True where a purpose of the active policy heeds the signal: no more than is done is said."""
     heeded = any(Signal.GPC in rule.signals for rule in services().policies().purposes.values())
-    return reply({"gpc": heeded, "lastUpdate": services().settings.gpc_updated})
+    return reply({"gpc": heeded, "lastUpdate": services().settings.gpc_updated.isoformat()})

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, bindparam, event, func, literal, select
 
-from consent import checks
+from consent import bulk, checks
 from consent.checks import Checker
 from consent.do_not_call import COLUMNS, InvalidListError, Replaced, listing
 from consent.subjects import Identifier, SubjectRef, email, phone
@@ -407,7 +407,7 @@ def test_a_check_asks_once_whether_or_not_there_are_lists(
 def counted(core: Core) -> Iterator[list[str]]:
     """The statements that reach the driver meanwhile."""
     seen: list[str] = []
-    inner = checks.run
+    inner = bulk.run
 
     def run(connection: Any, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
         seen.append(sql)
