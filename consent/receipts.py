@@ -10,9 +10,10 @@ to the checkpoint first. No identifier is in a receipt, and the subject ref only
 may see it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import select
 
@@ -40,6 +41,20 @@ class ReceiptFormat(StrEnum):
     """Kantara Consent Receipt 1.1: for those who read nothing else. No proof, no signature."""
     TLOG_PROOF = "tlog-proof"
     """The bare proof, with the leaf in its `extra`. Of an erased event this is what remains."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One event, proved: its entry, what it says, and what of that may be disclosed."""
+
+    index: int
+    leaf: bytes
+    claims: Mapping[str, Any]
+    """All of them, also those that may not be disclosed."""
+    shown: Mapping[str, Any]
+    """Those that are disclosed."""
+    disclosures: tuple[str, ...]
+    proof: TlogProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +132,52 @@ class Receipts:
             }
         }
         return Receipt("application/ld+json", as_text(signed(document, self._signer)))
+
+    def newest_note(self) -> str:
+        """The last signed checkpoint, to be asked for before a reader's first statement."""
+        last = self._store.last(self._notary.origin)
+        return last.note if last is not None else self._notary.certify()
+
+    def evidence(
+        self,
+        reader: Reader,
+        event_ids: Sequence[str],
+        note: str,
+        may_see: Callable[[Mapping[str, Any]], frozenset[str]],
+    ) -> list[Evidence]:
+        """Events with their proofs, all under one checkpoint, in the order of the ledger.
+
+        Args:
+            reader: a snapshot that covers `note`.
+            event_ids: the events.
+            note: a checkpoint of `newest_note`. One that an event is younger than makes way for
+                one that covers it.
+            may_see: of the claims of one event, the names of those that may be disclosed.
+
+        Raises:
+            UnknownEventError, EvidenceErasedError, LedgerError: as `issue`.
+        """
+        entries = sorted((self._entry(reader, one) for one in event_ids), key=lambda one: one.idx)
+        own = Verifier(self._signer.name, self._signer.public_key)
+        if entries and open_checkpoint(note, [own]).size <= entries[-1].idx:
+            note = self._notary.certify()
+        found = []
+        for entry in entries:
+            proof = self._prove(reader, entry, note)
+            disclosures = self._disclosures(reader, entry)
+            claims = open_disclosures(read_leaf(entry.leaf), disclosures)
+            names = may_see(claims)
+            found.append(
+                Evidence(
+                    index=entry.idx,
+                    leaf=entry.leaf,
+                    claims=claims,
+                    shown={name: value for name, value in claims.items() if name in names},
+                    disclosures=disclosed(disclosures, names),
+                    proof=proof,
+                )
+            )
+        return found
 
     def _entry(self, reader: Reader, event_id: str) -> Entry:
         table = self._log.tables.entry.c
