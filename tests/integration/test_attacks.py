@@ -244,14 +244,15 @@ def test_production_refuses_keys_and_checkpoints_that_are_backed_up_with_the_dat
         assert len(unfit.objections()) == 1
 
 
-def test_a_purpose_cannot_be_named_like_a_signal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["gpc", "unclear_reply"])
+def test_a_purpose_cannot_be_named_like_a_signal(tmp_path: Path, name: str) -> None:
     text_of = (LIBRARY / "advertising_and_analytics.yaml").read_text("utf-8")
     for file in LIBRARY.glob("*.yaml"):
         (tmp_path / file.name).write_text(file.read_text("utf-8"), "utf-8")
     (tmp_path / "advertising_and_analytics.yaml").write_text(
-        text_of.replace("  data_sale:", "  gpc:"), "utf-8"
+        text_of.replace("  data_sale:", f"  {name}:"), "utf-8"
     )
-    with pytest.raises(PolicyLoadError, match="Purpose gpc has the name of a browser signal"):
+    with pytest.raises(PolicyLoadError, match=f"Purpose {name} has the name of a signal"):
         load(tmp_path)
 
 
