@@ -34,7 +34,7 @@ from admin_ui.console import surface as console
 from admin_ui.do_not_call import record_replaced
 from admin_ui.privacy_centre import surface as privacy_centre
 from admin_ui.services import Services
-from consent.api import changes, checks, choices, log, notices, receipts, signals
+from consent.api import changes, checks, choices, log, mirrors, notices, receipts, signals
 from consent.api.context import ConsentApi
 from consent.api.problems import Problem, problem_of_http, register_problems, wants_problem
 from governance.access.guard import Guard, SessionCookie
@@ -42,7 +42,9 @@ from governance.access.principal import Principal
 from governance.errors import DatabaseError
 from policies.permissions import Permission
 
-_API: Final = [one.blueprint for one in (checks, choices, notices, changes, receipts, log, signals)]
+_API: Final = [
+    one.blueprint for one in (checks, choices, notices, changes, mirrors, receipts, log, signals)
+]
 
 MAX_BODY: Final = 64 * 1024
 """Bytes in a body, where a view does not allow more."""
@@ -164,6 +166,7 @@ def _add_api(app: Flask, services: Services, csrf: CSRFProtect) -> None:
         policies=services.policies,
         directory=services.directory,
         checker=services.checker,
+        mirrors=services.mirrors,
         writer=services.writer,
         receipts=services.receipts,
         notices=services.notices,

@@ -7,6 +7,7 @@ from sqlalchemy import delete
 
 from admin_ui.imports import Imports
 from admin_ui.verification import verification_job
+from consent import subject_changes
 from consent.choices import IDEMPOTENCY_KEPT
 from consent.models import idempotency
 from governance.access import throttle
@@ -79,6 +80,7 @@ class _Housekeeping:
             traces = mail.remove_traces(session, now - TRACES_KEPT)
             deliveries = endpoints.remove_old(session, now)
             sessions = self._services.sessions.remove_expired(session, now)
+            changes = subject_changes.remove_old(session, now)
         return {
             "contact_codes": codes,
             "do_not_call_numbers": self._services.lists.clean(),
@@ -88,5 +90,6 @@ class _Housekeeping:
             "quarantined_rows": quarantined,
             "runs": finished,
             "sessions": sessions,
+            "subject_changes": changes,
             "webhook_deliveries": deliveries,
         }

@@ -19,6 +19,7 @@ from consent.ledger.checkpoint import vkey
 from consent.ledger.log import MerkleLog
 from consent.ledger.notary import Notary, SqlCheckpointStore
 from consent.links import Links
+from consent.mirrors import Mirrors
 from consent.models import ledger
 from consent.notices import Notices
 from consent.receipts import Receipts
@@ -49,6 +50,7 @@ from governance.outbound.webhooks.delivery import WebhookDelivery
 from governance.outbound.webhooks.endpoints import Endpoints
 from governance.vault.do_not_call import DoNotCallLists
 from governance.vault.identify import Directory
+from governance.vault.mirror_names import MirrorDirectory
 from governance.vault.suppressions import ObjectionsRemembered, Suppressions
 from policies.loader import load
 from policies.model import PolicySet
@@ -80,6 +82,7 @@ class Services:
     """Signs the operator log, under a name and a key of its own."""
     writer: ConsentWriter
     checker: Checker
+    mirrors: Mirrors
     receipts: Receipts
     notices: Notices
     notice_desk: NoticeDesk
@@ -198,6 +201,7 @@ def build(
     trail = Trail(MerkleLog(audit_log))
     operators = open_signer(database, provider, f"{settings.log_origin}/operators", clock())
     operator_notary = Notary(trail.log, operators, checkpoints, database.read, clock)
+    checker = Checker(database.read, directory, lambda: policy_set, clock, notices, lists)
     later = ThreadPoolExecutor(1, "later")
     sessions = Sessions(database, trail, clock, access)
     accounts = Accounts(database, trail, clock, Passwords(access.passwords), sessions)
@@ -228,7 +232,15 @@ def build(
         notary=notary,
         operator_notary=operator_notary,
         writer=writer,
-        checker=Checker(database.read, directory, lambda: policy_set, clock, notices, lists),
+        checker=checker,
+        mirrors=Mirrors(
+            database.snapshot,
+            database.read,
+            checker,
+            MirrorDirectory(keyring),
+            lambda: policy_set,
+            clock,
+        ),
         receipts=Receipts(log, cipher, notary, checkpoints, signer, lambda: policy_set),
         notices=notices,
         notice_desk=NoticeDesk(database, trail, clock, lambda: policy_set, notices),

@@ -33,6 +33,8 @@ from policies.vocabulary import ANY, Channel
 
 CLOCK_SKEW: Final = timedelta(seconds=60)
 """How far ahead of ours a caller's clock may run before its `as_of` is refused."""
+SILENT: Final = Facts(known=True)
+"""Somebody whom we know, and who said nothing that bears on the question."""
 
 _Shape: TypeAlias = tuple[IdentifierKind, tuple[str, ...], int, int, Dialect]
 """What a check's statement depends on: kind of identifier, names of its binds, signals, lists."""
@@ -109,23 +111,51 @@ class Checker:
         with self._read() as connection:
             refs = self._directory.find(connection, subjects)
             known = list({ref for ref in refs if ref is not None})
-            heeded = rule.heeded(channel)
-            registers = read_bearing(
-                connection, known, [rule.key, ANY, *sorted(heeded)], [channel.value, ANY]
-            )
-            notices = self._notices.history(connection)
-            lists = policies.washed_against(rule, channel)
-            listings = self.listings(connection, known, lists)
-        silent = decide(policies, purpose, channel, Facts(known=True), now)
+            facts = self.facts_about(connection, known, rule, channel)
+        silent = decide(policies, purpose, channel, SILENT, now)
         nobody = decide(policies, purpose, channel, NOBODY, now)
-        told = registers.keys() | listings.keys()
-        answers = {}
-        for ref in told:
-            facts = facts_of(registers.get(ref, ()), heeded, notices)
-            if lists:
-                facts = replace(facts, listings=listings.get(ref))
-            answers[ref] = decide(policies, purpose, channel, facts, now)
+        answers = {ref: decide(policies, purpose, channel, one, now) for ref, one in facts.items()}
         return [nobody if ref is None else answers.get(ref, silent) for ref in refs]
+
+    def facts_about(
+        self, connection: Connection, people: Sequence[SubjectRef], rule: Purpose, channel: Channel
+    ) -> dict[SubjectRef, Facts]:
+        """What bears on one purpose and channel, of known people. Those left out are `SILENT`."""
+        heeded = rule.heeded(channel)
+        registers = read_bearing(
+            connection, people, [rule.key, ANY, *sorted(heeded)], [channel.value, ANY]
+        )
+        notices = self._notices.history(connection)
+        lists = self._policies().washed_against(rule, channel)
+        listings = self.listings(connection, people, lists)
+        facts = {}
+        for ref in registers.keys() | listings.keys():
+            known = facts_of(registers.get(ref, ()), heeded, notices)
+            facts[ref] = replace(known, listings=listings.get(ref)) if lists else known
+        return facts
+
+    def rules(self, reader: Reader, cells: Iterable[tuple[str, Channel]]) -> list[Any]:
+        """What decisions rest on beside what is known of single people, as JSON.
+
+        As long as it stays the same, only what happens to a person changes decisions about them.
+        """
+        policies = self._policies()
+        washed = {
+            one.key
+            for purpose, channel in cells
+            if (rule := policies.purpose(purpose)) is not None
+            for one in policies.washed_against(rule, channel)
+        }
+        copies = self._lists.copies(reader) if washed else []
+        return [
+            policies.hash,
+            reader.execute(select(newest_publication())).scalar(),
+            sorted(
+                [one.registry, one.current_from.isoformat()]
+                for one in copies
+                if one.registry in washed
+            ),
+        ]
 
     def matrix(
         self, reader: Reader, subject: SubjectRef, as_of: datetime | None = None

@@ -44,6 +44,7 @@ from consent.models import ledger
 from consent.notices import Notices, Told
 from consent.registers import Event, Key, Register, merge, register_of
 from consent.states import read_registers, rows_of
+from consent.subject_changes import note_people
 from consent.subjects import (
     EvidenceCipher,
     Identifier,
@@ -390,8 +391,12 @@ class Recorder:
         Raises:
             UnknownSubjectError: a ref names nobody.
         """
+        known = self._directory.find(session, people)
         subjects = self._directory.ensure(session, people, now)
         self._log.lock(session)
+        # Whoever is new here may have nothing recorded after all.
+        new = {one for one, before in zip(subjects, known, strict=True) if before is None}
+        note_people(session, new, now)
         return subjects
 
     def apply(self, session: Session, commands: Sequence[Record], now: datetime) -> Batch:

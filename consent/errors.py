@@ -72,6 +72,12 @@ class InvalidCursorError(ConsentError):
     code = "CURSOR_INVALID"
 
 
+class MirrorOutdatedError(ConsentError):
+    """The copy was made under other rules, of another history, or too long ago: start over."""
+
+    code = "MIRROR_OUTDATED"
+
+
 class IdempotencyConflictError(ConsentError):
     """The same idempotency key was used before with another body."""
 

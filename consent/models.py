@@ -177,6 +177,15 @@ idempotency = Table(
 )
 """Answers already given to a writer's `Idempotency-Key`, kept 24 hours."""
 
+subject_change = Table(
+    "consent_subject_change",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("subject_ref", Ref, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False, index=True),
+)
+"""Who has to be looked at anew: what they are called changed (`consent.subject_changes`)."""
+
 notice_version = Table(
     "consent_notice_version",
     metadata,

@@ -29,6 +29,7 @@ class Permission(StrEnum):
     CONSENT_WRITE = "consent.write"
     CONSENT_READ = "consent.read"
     CONSENT_CHANGES = "consent.changes"
+    CONSENT_MIRROR = "consent.mirror"
     EVIDENCE_READ = "evidence.read"
     PEOPLE_READ = "people.read"
     PEOPLE_UNMASK = "people.unmask"
@@ -59,6 +60,7 @@ _DESCRIPTIONS: Final = {
     Permission.CONSENT_WRITE: "Record what a person chose, and withdraw it",
     Permission.CONSENT_READ: "See people's choices and their history, without names",
     Permission.CONSENT_CHANGES: "Follow every change of consent as it happens",
+    Permission.CONSENT_MIRROR: "Keep a copy of what may happen to everybody, without names",
     Permission.EVIDENCE_READ: "See the evidence and the receipt of a choice",
     Permission.PEOPLE_READ: "Find people, and see their identifiers masked",
     Permission.PEOPLE_UNMASK: "See an identifier in full, for a reason that is logged",
@@ -215,6 +217,7 @@ API_SCOPES: Final = frozenset(
         Permission.CONSENT_WRITE,
         Permission.CONSENT_READ,
         Permission.CONSENT_CHANGES,
+        Permission.CONSENT_MIRROR,
         Permission.EVIDENCE_READ,
         Permission.LEDGER_READ,
         Permission.LEDGER_EXPORT,

@@ -15,6 +15,7 @@ from consent.checks import Checker
 from consent.do_not_call import DoNotCallLists, Replaced
 from consent.ledger.log import MerkleLog
 from consent.ledger.notary import Notary
+from consent.mirrors import Mirrors
 from consent.notices import Notices
 from consent.receipts import Receipts
 from consent.signals import Signals
@@ -35,6 +36,7 @@ class ConsentApi:
     policies: Callable[[], PolicySet]
     directory: SubjectDirectory
     checker: Checker
+    mirrors: Mirrors
     writer: ConsentWriter
     receipts: Receipts
     notices: Notices

@@ -32,7 +32,7 @@ _MEANINGS: Final = {
     HTTPStatus.UNAUTHORIZED: "The API key is missing, unknown, expired or revoked.",
     HTTPStatus.FORBIDDEN: "The API key lacks the scope for this call.",
     HTTPStatus.NOT_FOUND: "There is no such thing.",
-    HTTPStatus.CONFLICT: "The Idempotency-Key was used with another body.",
+    HTTPStatus.CONFLICT: "An Idempotency-Key was used with another body, or a copy is out of date.",
     HTTPStatus.GONE: "The person's key was destroyed; the disclosures cannot be read any more.",
     HTTPStatus.LENGTH_REQUIRED: "The length of the body is not stated.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large.",

@@ -27,6 +27,7 @@ _STATUS: Final[Mapping[type[ConsentError], HTTPStatus]] = {
     errors.UnknownEventError: HTTPStatus.NOT_FOUND,
     errors.UnknownSubjectError: HTTPStatus.NOT_FOUND,
     errors.IdempotencyConflictError: HTTPStatus.CONFLICT,
+    errors.MirrorOutdatedError: HTTPStatus.CONFLICT,
     errors.EvidenceErasedError: HTTPStatus.GONE,
     errors.LedgerError: HTTPStatus.SERVICE_UNAVAILABLE,
 }

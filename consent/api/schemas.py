@@ -145,6 +145,13 @@ def _depth(value: Any) -> int:
 
 PURPOSE: Final = f"^{_KEY}$"
 CURSOR: Final = "^[0-9]{1,18}$"
+MIRROR_CURSOR: Final = "^[0-9]{1,18}\\.[0-9]{1,18}\\.[0-9a-f]{16}$"
+MIRROR_EPOCH: Final = "^[0-9a-f]{32}$"
+_SYSTEM: Final = "[a-z0-9][a-z0-9_.-]{0,63}"
+_KIND: Final = f"(?:email|phone|ref|external_id(?::{_SYSTEM})?)"
+MIRROR_KINDS: Final = f"^{_KIND}(?:,{_KIND}){{0,7}}$"
+_CELL: Final = f"{_KEY}:(?:{'|'.join(channel.value for channel in Channel)})"
+CELLS: Final = f"^{_CELL}(?:,{_CELL}){{0,15}}$"
 REF: Final = "^[a-z2-7]{26}$"
 LANGUAGE: Final = r"^[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,7}$"
 SHA256: Final = "^sha256:[0-9a-f]{64}$"
@@ -475,6 +482,42 @@ class ChangesQuery(Strict):
 
     cursor = _cursor()
     limit = QueryInteger(validate=validate.Range(min=1, max=1000), load_default=1000)
+    wait = QueryInteger(validate=validate.Range(min=0, max=25), load_default=0)
+
+
+class SnapshotQuery(Strict):
+    """What a mirror holds, and where to go on reading everybody."""
+
+    cells = fields.String(
+        required=True,
+        validate=[
+            validate.Length(max=1200),
+            Pattern(CELLS, error="Not up to 16 of purpose:channel, with commas between."),
+        ],
+    )
+    by = fields.String(
+        required=True,
+        validate=[
+            validate.Length(max=400),
+            Pattern(MIRROR_KINDS, error="Not up to 8 kinds of identifier, with commas between."),
+        ],
+    )
+    epoch = fields.String(validate=Pattern(MIRROR_EPOCH, error="Not our epoch."))
+    after = fields.String(validate=Pattern(REF, error="Not where we said to go on."))
+    limit = QueryInteger(validate=validate.Range(min=1, max=2000), load_default=2000)
+
+
+class SnapshotChangesQuery(SnapshotQuery):
+    """What a mirror holds, and where to go on in what changed."""
+
+    class Meta:
+        """Options of marshmallow."""
+
+        exclude = ("after",)
+        unknown = RAISE
+
+    epoch = fields.String(required=True, validate=Pattern(MIRROR_EPOCH, error="Not our epoch."))
+    cursor = fields.String(required=True, validate=Pattern(MIRROR_CURSOR, error="Not our cursor."))
     wait = QueryInteger(validate=validate.Range(min=0, max=25), load_default=0)
 
 

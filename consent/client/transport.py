@@ -66,6 +66,8 @@ class Timing:
     sleep: Callable[[float], object] = time.sleep
     chance: Callable[[], float] = random.random
     """Between 0 and 1. Only spreads retries: nothing secret depends on it."""
+    wall: Callable[[], float] = time.time
+    """Seconds that go on while a machine sleeps, where the monotonic clock may stand still."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from consent.importer.statements import Statement
+from consent.subject_changes import note_people
 from consent.subjects import Identifier, Reader, SubjectDirectory, SubjectRef
 
 Begin: TypeAlias = Callable[[], AbstractContextManager[Session]]
@@ -161,6 +162,7 @@ class People:
             return {}
         with self._begin() as session:
             refs = self._directory.ensure(session, identifiers, now)
+            note_people(session, refs, now)
         return dict(zip(identifiers, refs, strict=True))
 
     def _link(self, pairs: list[tuple[SubjectRef, Identifier]], now: datetime) -> _Known:

@@ -175,6 +175,12 @@ class Keyring:
 
         return self._cache.get(dict.fromkeys(kids), load, private)
 
+    def passing(self, reader: Reader, kids: Sequence[bytes]) -> dict[bytes, PersonKey]:
+        """The same for whoever passes by everybody: read for this one use, and not kept."""
+        return {
+            key.kid: key for key in self._open(reader, select_by_keys(reader, _SELECT_KID, kids))
+        }
+
     def make(self, reader: Reader, subjects: Collection[SubjectRef], now: datetime) -> list[NewKey]:
         """First keys for people who have none, in the order of their refs. Not stored: `keep`."""
         epoch = self._current_epoch(reader, now)

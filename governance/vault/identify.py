@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from consent import bulk
 from consent.bulk import array_literal, select_by_keys
 from consent.errors import UnknownSubjectError
+from consent.subject_changes import note_people
 from consent.subjects import Identifier, IdentifierKind, Reader, SubjectRef, new_subject_ref
 from governance.errors import DecryptionError
 from governance.keys.blind_index import BlindIndex
@@ -113,7 +114,7 @@ class Directory:
         for ref, kind, sealed, token, _ in sorted(rows, key=lambda row: (row[4], row[3])):
             key = keys.get(key_id(sealed))
             if key is not None:
-                identifier = _open(key, sealed, ref, kind)
+                identifier = open_identifier(key, sealed, ref, kind)
                 if not any(hmac.compare_digest(own, token) for own in self._tokens.of(identifier)):
                     raise DecryptionError
                 found[ref].append(identifier)
@@ -155,6 +156,9 @@ class Directory:
     ) -> list[SubjectRef]:
         """`link` for many, in their order. The first pair to name a free identifier gets it.
 
+        Call it as the last thing of a unit of work that may wait: who follows the people
+        (`consent.subject_changes`) is told, under the ledger's lock.
+
         Raises:
             UnknownSubjectError: a ref names nobody; or an identifier is of kind `ref`, which
                 cannot be given to anybody.
@@ -174,6 +178,7 @@ class Directory:
         if new:
             held = self._keyring.active(session, {item.ref for item in new.values()}, now)
             owners |= self._write(session, list(new.values()), held, now)
+            note_people(session, {item.ref for item in new.values()}, now)
         return [_known(owners, candidates) for candidates in keys]
 
     def _make_people(self, session: Session, new: Sequence[_New], now: datetime) -> _Owners:
@@ -285,7 +290,14 @@ def _content(identifier: Identifier) -> str | list[str]:
     return identifier.value if identifier.system is None else [identifier.system, identifier.value]
 
 
-def _open(key: PersonKey, sealed: bytes, ref: SubjectRef, kind: IdentifierKind) -> Identifier:
+def open_identifier(
+    key: PersonKey, sealed: bytes, ref: SubjectRef, kind: IdentifierKind
+) -> Identifier:
+    """The identifier of a row, under its person's key.
+
+    Raises:
+        DecryptionError: the row was changed or moved.
+    """
     match _PLACE.open(key, sealed, ref, kind):
         case str(value):
             return Identifier(kind, value)

@@ -40,7 +40,7 @@ class Tokens:
             InvalidSubjectError: the identifier is malformed, or a ref, which has no token.
         """
         try:
-            parts = _normalised(identifier)
+            parts = normalised(identifier)
         except ValueError as error:
             raise InvalidSubjectError(str(error)) from error
         return [index.token(*parts) for index in self.indexes(identifier.kind)]
@@ -59,7 +59,12 @@ class Tokens:
         return indexes[kind]
 
 
-def _normalised(identifier: Identifier) -> tuple[str, ...]:
+def normalised(identifier: Identifier) -> tuple[str, ...]:
+    """The spelling of an identifier under which it is found, in parts.
+
+    Raises:
+        ValueError: the identifier is malformed, or a ref, which has no other spelling.
+    """
     match identifier.kind:
         case "email":
             return (normalise_email(identifier.value),)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from consent.models import ledger, subject_change
+from consent.models import metadata as consent_metadata
 from governance.database import Database, metadata
 from governance.keys.evidence import PersonCipher
 from governance.keys.keyring import Keyring
@@ -12,6 +14,8 @@ from governance.vault.identify import Directory
 from governance.vault.models import vault_identifier, vault_person
 from tests.fakes.clock import FrozenClock
 
+FOLLOWED = [ledger.head, subject_change]
+"""Where it is told that somebody's identifiers changed."""
 TABLES = [key_epoch, data_key, index_key, link_key, signing_key, vault_person, vault_identifier]
 
 
@@ -49,6 +53,7 @@ class KeyKit:
         self.database = Database.open(self.url)
         with self.database.begin() as session:
             metadata.create_all(session.connection(), tables=TABLES)
+            consent_metadata.create_all(session.connection(), tables=FOLLOWED)
         self.provider = CountingProvider(self.folder)
         self.keyring = Keyring(self.provider, monotonic=self.monotonic, cache_size=self.cache_size)
         self.keyring.prepare(self.database, self.clock())

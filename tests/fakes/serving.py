@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,8 +24,22 @@ class _Quiet(WSGIRequestHandler):
 
 @contextmanager
 def serve(app: WSGIApplication) -> Iterator[str]:
-    """An app on a loopback port; its address."""
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+    """An app on a loopback port; its address. Ends when what it was asked is answered."""
+    busy: set[object] = set()
+
+    def counted(environ: Any, start_response: Any) -> Any:
+        mark = object()
+        busy.add(mark)
+        try:
+            answer = app(environ, start_response)
+            try:
+                return list(answer)
+            finally:
+                getattr(answer, "close", lambda: None)()
+        finally:
+            busy.discard(mark)
+
+    server = make_server("127.0.0.1", 0, counted, threaded=True, request_handler=_Quiet)
     server.daemon_threads = True  # type: ignore[attr-defined]
     server.block_on_close = False  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -34,6 +49,9 @@ def serve(app: WSGIApplication) -> Iterator[str]:
     finally:
         server.shutdown()
         thread.join()
+        ends = time.monotonic() + 30
+        while busy and time.monotonic() < ends:
+            time.sleep(0.01)
         server.server_close()
 
 

@@ -1,5 +1,6 @@
 """docs/api.md is held to the running service: every call, scope, reason and example in it."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.fakes.services import Api
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "api.md"
+HELD = "cells=marketing_information:email&by=email"
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,9 @@ def test_every_example_does_what_it_says(shared_api: Api) -> None:
         recorded = shared_api.get("/v1/consent/changes").json or {}
         variables["CURSOR"] = recorded["cursor"]
         variables["EVENT"] = recorded["changes"][0]["id"] if recorded["changes"] else ""
+        snapshot = shared_api.get(f"/v1/consent/snapshot?{HELD}").text.splitlines()[0]
+        variables["EPOCH"] = json.loads(snapshot)["epoch"]
+        variables["PLACE"] = json.loads(snapshot)["cursor"]
         if "lookup" in command or "entries" in command or "$EVENT" in command:
             assert recorded["changes"], "something must have been recorded by then"
         answer = curl.run(command, shared_api.client(), variables)
