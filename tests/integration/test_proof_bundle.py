@@ -365,7 +365,8 @@ def test_junk_is_refused_with_a_sentence(core: Core, tmp_path: Path) -> None:
     for junk in (b"", b"[]", b"{}", b"\xff", b"[" * 100_000, b'{"files": 1}'):
         assert refused({**files, "manifest.json": junk}).startswith("manifest.json")
         assert refused(resigned(core, {**files, "proof.json": junk})).startswith("proof.json")
-    for listed in (None, 1, [1], [{"name": []}]):
+    lists: tuple[Any, ...] = (None, 1, [1], [{"name": []}])
+    for listed in lists:
         forged = as_text(signed({"files": listed}, core.signer)).encode()
         assert refused({**files, "manifest.json": forged}).startswith("manifest.json")
     path = tmp_path / "no.zip"
