@@ -1,4 +1,4 @@
-"""`Mirror`: answers checks from memory, in about a microsecond, and follows what changes.
+"""`Mirror`: answers checks from memory, in about two microseconds, and follows what changes.
 
 Guarantees: it answers as the service did at most `max_staleness` seconds ago, and no later than
 that: when it has not heard from the service for so long, every answer is a no (`MIRROR_STALE`) that
