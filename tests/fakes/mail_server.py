@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -93,12 +93,13 @@ def mail_server(
         )
 
     loop = asyncio.new_event_loop()
-    listening = loop.run_until_complete(
-        loop.create_server(protocol, "127.0.0.1", 0, ssl=context if implicit else None)
-    )
-    handler.port = listening.sockets[0].getsockname()[1]
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
+    # In its own thread from the start: Playwright may have a loop in this one.
+    listening = asyncio.run_coroutine_threadsafe(
+        _listen(loop, protocol, context if implicit else None), loop
+    ).result()
+    handler.port = listening.sockets[0].getsockname()[1]
     try:
         yield handler
     finally:
@@ -106,6 +107,12 @@ def mail_server(
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+async def _listen(
+    loop: asyncio.AbstractEventLoop, protocol: Callable[[], smtp.SMTP], tls: ssl.SSLContext | None
+) -> asyncio.Server:
+    return await loop.create_server(protocol, "127.0.0.1", 0, ssl=tls)
 
 
 async def _close(listening: asyncio.Server) -> None:
