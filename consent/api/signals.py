@@ -35,6 +35,7 @@ blueprint = Blueprint(
 )
 
 _SIGNAL = SignalRequest()
+_WHOSE: Final = ("subject", "browser")
 _LIST = DoNotCallQuery()
 _REFUSALS: Final = (
     HTTPStatus.BAD_REQUEST,
@@ -51,7 +52,11 @@ _REFUSALS: Final = (
     "/signals",
     "POST",
     summary="Report a browser signal",
-    takes={JSON_TYPE: schema(SignalRequest)},
+    takes={
+        JSON_TYPE: schema(
+            {"allOf": [SignalRequest, {"anyOf": [{"required": [who]} for who in _WHOSE]}]}
+        )
+    },
     gives={HTTPStatus.OK: ("What is in force now.", {JSON_TYPE: schema(SignalAnswer)})},
     problems=(*_REFUSALS, HTTPStatus.NOT_FOUND),
 )

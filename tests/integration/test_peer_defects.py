@@ -402,8 +402,8 @@ def test_each_service_has_a_key_of_its_own_and_is_named_by_it(api: Api) -> None:
 
 
 def test_no_setting_holds_a_key_that_opens_everything() -> None:
-    names = " ".join(one.name for one in fields(Settings))
-    assert not re.search(r"root|master|token|api_key|password", names)
+    names = {one.name for one in fields(Settings)} - {"smtp_password"}  # the mail server's
+    assert not re.search(r"root|master|token|api_key|password", " ".join(names))
 
 
 # --- audit records could be deleted or switched off, and their errors were dropped ----------------
@@ -423,24 +423,32 @@ def test_act_that_cannot_be_audited_does_not_happen(api: Api) -> None:
 # --- 23: a call did not work as it was documented -------------------------------------------------
 
 
+SNAPSHOT = "/v1/consent/snapshot?cells=marketing_information:email&by=email"
+
+
 def test_documented_calls_work_as_documented(shared_api: Api) -> None:
     variables = {"TUTELA": "http://127.0.0.1:8080", "KEY": shared_api.key()["Authorization"][7:]}
     shared_api.record(person(), said("granted"))
     called = set()
     for command in curl.commands_in(ROOT / "docs" / "api.md"):
         feed = shared_api.get("/v1/consent/changes").get_json()
-        variables |= {"CURSOR": feed["cursor"], "EVENT": feed["changes"][0]["id"]}
+        page = shared_api.get(SNAPSHOT).text.splitlines()[0]
+        variables |= {
+            "CURSOR": feed["cursor"],
+            "EVENT": feed["changes"][0]["id"],
+            "EPOCH": json.loads(page)["epoch"],
+            "PLACE": json.loads(page)["cursor"],
+        }
         answer = curl.run(command, shared_api.client(), variables)
         assert answer.status_code in (200, 201), command
-        called.add(
-            (answer.request.method, re.sub(r"/events/[^/]+/", "/events/-/", answer.request.path))
-        )
-    documented = {
-        (method.upper(), path.replace("{event_id}", "-").replace("{path}", "entries/000.p/1"))
-        for path, methods in shared_api.get("/openapi.json").get_json()["paths"].items()
-        for method in methods.keys() - {"parameters"}
-    }
-    assert called == documented
+        called.add((answer.request.method, answer.request.path))
+    for path, methods in shared_api.get("/openapi.json").get_json()["paths"].items():
+        place = re.compile(re.sub(r"\{[a-z_]+\}", "[^/]+", path.replace("{path}", ".+")))
+        for method in methods.keys() - {"parameters"}:
+            shown = {one for one in called if one[0] == method.upper() and place.fullmatch(one[1])}
+            assert shown, (method, path)
+            called -= shown
+    assert not called
 
 
 # --- 25: IP address and user agent were stored unless somebody forbade it -------------------------
