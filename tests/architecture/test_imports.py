@@ -14,6 +14,7 @@ from tests.architecture.sources import PACKAGES, ROOT, python_files
 # Part of a framework that is a dependency, and imported under its own name.
 WITH_FRAMEWORK = {
     "apispec": "flask-smorest",
+    "asgiref": "django",
     "itsdangerous": "flask",
     "jinja2": "flask",
     "markupsafe": "flask",
