@@ -33,8 +33,19 @@ from admin_ui import documentation, well_known
 from admin_ui.console import surface as console
 from admin_ui.do_not_call import record_replaced
 from admin_ui.privacy_centre import surface as privacy_centre
+from admin_ui.proofs import export_proof
 from admin_ui.services import Services
-from consent.api import changes, checks, choices, log, mirrors, notices, receipts, signals
+from consent.api import (
+    changes,
+    checks,
+    choices,
+    log,
+    mirrors,
+    notices,
+    proofs,
+    receipts,
+    signals,
+)
 from consent.api.context import ConsentApi
 from consent.api.problems import Problem, problem_of_http, register_problems, wants_problem
 from governance.access.guard import Guard, SessionCookie
@@ -43,7 +54,8 @@ from governance.errors import DatabaseError
 from policies.permissions import Permission
 
 _API: Final = [
-    one.blueprint for one in (checks, choices, notices, changes, mirrors, receipts, log, signals)
+    one.blueprint
+    for one in (checks, choices, notices, changes, mirrors, receipts, proofs, log, signals)
 ]
 
 MAX_BODY: Final = 64 * 1024
@@ -169,6 +181,14 @@ def _add_api(app: Flask, services: Services, csrf: CSRFProtect) -> None:
         mirrors=services.mirrors,
         writer=services.writer,
         receipts=services.receipts,
+        export_proof=lambda event_id, seen, about, as_of: export_proof(
+            services,
+            event_id,
+            _principal().actor,
+            may_see=lambda _: seen,
+            about=about,
+            as_of=as_of,
+        ),
         notices=services.notices,
         log=services.log,
         notary=services.notary,

@@ -22,6 +22,7 @@ from consent.links import Links
 from consent.mirrors import Mirrors
 from consent.models import ledger
 from consent.notices import Notices
+from consent.proof_bundle import Maker, ProofBundles
 from consent.receipts import Receipts
 from consent.signals import Signals
 from consent.writer import ConsentWriter
@@ -84,6 +85,7 @@ class Services:
     checker: Checker
     mirrors: Mirrors
     receipts: Receipts
+    proof_bundles: ProofBundles
     notices: Notices
     notice_desk: NoticeDesk
     links: Links
@@ -178,6 +180,7 @@ def build(
     checkpoints = SqlCheckpointStore(store.begin, store.at_once, store.read)
     notary = Notary(log, signer, checkpoints, database.read, clock)
     notices = Notices()
+    receipts = Receipts(log, cipher, notary, checkpoints, signer, lambda: policy_set)
     suppressions = Suppressions(keyring)
     mail_queue = MailQueue(keyring, directory, MailKinds(mails.KINDS))
     links = Links(open_link_keys(database, provider, clock()))
@@ -241,7 +244,15 @@ def build(
             lambda: policy_set,
             clock,
         ),
-        receipts=Receipts(log, cipher, notary, checkpoints, signer, lambda: policy_set),
+        receipts=receipts,
+        proof_bundles=ProofBundles(
+            receipts,
+            checker,
+            notices,
+            signer,
+            lambda: policy_set,
+            Maker(settings.organisation, f"Tutela {version('tutela')}"),
+        ),
         notices=notices,
         notice_desk=NoticeDesk(database, trail, clock, lambda: policy_set, notices),
         links=links,

@@ -22,7 +22,13 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, and_, or_, select
 
 from consent.checks import Checker
-from consent.errors import LedgerError, UnknownEventError
+from consent.errors import (
+    ChannelNotCoveredError,
+    ConsentError,
+    LedgerError,
+    UnknownEventError,
+    UnknownPurposeError,
+)
 from consent.ledger.checkpoint import NoteSigner, vkey
 from consent.ledger.leaf import read_leaf, timestamp
 from consent.ledger.tree import leaf_hash
@@ -47,7 +53,7 @@ _UNIX: Final = 3
 _READABLE: Final = 0o644 << 16
 
 
-class TooManyEventsError(LedgerError):
+class TooManyEventsError(ConsentError):
     """More events bear on this consent than a bundle holds."""
 
     code = "TOO_MANY_EVENTS"
@@ -135,6 +141,7 @@ class ProofBundles:
         *,
         now: datetime,
         may_see: Callable[[Mapping[str, Any]], frozenset[str]],
+        about: tuple[str, str] | None = None,
         as_of: datetime | None = None,
         identifiers: Callable[[SubjectRef], Sequence[tuple[str, str]]] = lambda _: (),
     ) -> ProofBundle:
@@ -142,22 +149,25 @@ class ProofBundles:
 
         Args:
             reader: a snapshot that covers `note`.
-            event_id: one event of the consent.
+            event_id: one event that bears on the consent.
             note: see `newest_note`.
             now: when it is made.
             may_see: of the claims of one event, the names of those to disclose.
+            about: purpose and channel, for an event that bears on more than one consent, such as a
+                withdrawal from everything; None for those that the event names.
             as_of: an instant whose status is told besides that of `now`.
             identifiers: kind and masked value of those of the person's that go along.
 
         Raises:
-            UnknownEventError: no event has this id.
+            UnknownEventError: no event has this id, or it does not bear on `about`.
+            UnknownPurposeError, ChannelNotCoveredError: `about` is not in the active policy.
             EvidenceErasedError: the person's key was destroyed.
             InvalidInstantError: `as_of` lies in the future.
             TooManyEventsError: see `MAX_EVENTS`.
             LedgerError: something stored does not match the ledger, or an event is not covered by
                 a checkpoint yet that `reader` can see; the latter passes by itself.
         """
-        scope = self._scope(reader, event_id)
+        scope = self._scope(reader, event_id, about)
         said = event_table.c
         ids = reader.scalars(select(said.id).where(scope.condition).limit(MAX_EVENTS + 1)).all()
         if len(ids) > MAX_EVENTS:
@@ -180,16 +190,25 @@ class ProofBundles:
             events=len(shown),
         )
 
-    def _scope(self, reader: Reader, event_id: str) -> _Scope:
+    def _scope(self, reader: Reader, event_id: str, about: tuple[str, str] | None) -> _Scope:
         said = event_table.c
         row = reader.execute(
             select(said.subject_ref, said.purpose, said.channel).where(said.id == event_id)
         ).one_or_none()
         if row is None:
             raise UnknownEventError("no event has this id")
-        rule = self._policies().purpose(row.purpose)
-        heeded = rule.heeded(row.channel) if rule is not None else frozenset()
-        return _Scope(SubjectRef(row.subject_ref), row.purpose, row.channel, heeded)
+        purpose, channel = about or (row.purpose, row.channel)
+        rule = self._policies().purpose(purpose)
+        if about is not None:
+            if rule is None:
+                raise UnknownPurposeError("the active policy has no such purpose")
+            if channel not in rule.channels:
+                raise ChannelNotCoveredError("the purpose is not pursued on this channel")
+        heeded = rule.heeded(channel) if rule is not None else frozenset()
+        scope = _Scope(SubjectRef(row.subject_ref), purpose, channel, heeded)
+        if row.purpose not in scope.bearing or row.channel not in (channel, ANY):
+            raise UnknownEventError("no event of this id bears on this purpose and channel")
+        return scope
 
     def _decisions(
         self, reader: Reader, scope: _Scope, as_of: datetime | None

@@ -36,6 +36,7 @@ class Permission(StrEnum):
     LEDGER_READ = "ledger.read"
     LEDGER_VERIFY = "ledger.verify"
     LEDGER_EXPORT = "ledger.export"
+    PROOF_EXPORT = "proof.export"
     AUDIT_READ = "audit.read"
     ACCOUNTS_MANAGE = "accounts.manage"
     API_KEYS_MANAGE = "api_keys.manage"
@@ -67,6 +68,7 @@ _DESCRIPTIONS: Final = {
     Permission.LEDGER_READ: "Read the ledger, its checkpoints and proofs",
     Permission.LEDGER_VERIFY: "Have the whole ledger verified",
     Permission.LEDGER_EXPORT: "Take the ledger away, to verify it elsewhere",
+    Permission.PROOF_EXPORT: "Take the proof of one consent away, to be checked by others",
     Permission.AUDIT_READ: "See what members of staff did",
     Permission.ACCOUNTS_MANAGE: "Open and close accounts, and give them roles",
     Permission.API_KEYS_MANAGE: "Make and revoke API keys, with any scope",
@@ -125,6 +127,7 @@ ROLE_PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType
                 Permission.LEDGER_READ,
                 Permission.LEDGER_VERIFY,
                 Permission.LEDGER_EXPORT,
+                Permission.PROOF_EXPORT,
                 Permission.AUDIT_READ,
                 Permission.JOBS_READ,
                 Permission.POLICY_READ,
@@ -189,6 +192,7 @@ ROLE_PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType
                 Permission.LEDGER_READ,
                 Permission.LEDGER_VERIFY,
                 Permission.LEDGER_EXPORT,
+                Permission.PROOF_EXPORT,
                 Permission.AUDIT_READ,
                 Permission.JOBS_READ,
                 Permission.POLICY_READ,
@@ -221,6 +225,7 @@ API_SCOPES: Final = frozenset(
         Permission.EVIDENCE_READ,
         Permission.LEDGER_READ,
         Permission.LEDGER_EXPORT,
+        Permission.PROOF_EXPORT,
         Permission.POLICY_READ,
         Permission.SIGNALS_REPORT,
         Permission.LISTS_REPLACE,

@@ -71,8 +71,8 @@ class Cell:
     tag: Tag
     reason: str
     until: datetime | None
-    recorded: bool
-    """Whether something that was recorded decided it, rather than the legal basis or silence."""
+    record_id: str | None
+    """The event that decided it, where that was not the legal basis or silence."""
     stop: str | None
     """What stopping it is called, where it can be stopped: withdraw, or object."""
 
@@ -234,7 +234,7 @@ class People:
             decisions = {}
         rows, older = _events(reader, ref, before)
         examined = self._examiner.examine(reader, rows, signed)
-        identifiers, unreadable = self._identifiers(reader, ref) if names else ([], False)
+        identifiers, unreadable = self.identifiers(reader, ref) if names else ([], False)
         moments = [_moment(row, examined[row.id], policies, as_of, evidence_seen) for row in rows]
         moments.sort(key=lambda one: (one.occurred, one.index), reverse=True)
         return PersonPage(
@@ -270,7 +270,8 @@ class People:
                 flaws.append("the current state is not what the events amount to")
         return Integrity(len(examined), signed.size, flaws, compared)
 
-    def _identifiers(self, reader: Reader, ref: SubjectRef) -> tuple[list[tuple[str, str]], bool]:
+    def identifiers(self, reader: Reader, ref: SubjectRef) -> tuple[list[tuple[str, str]], bool]:
+        """Kind and masked value of each identifier, and whether they could not be opened."""
         try:
             held = self._directory.identifiers_of(reader, [ref])[ref]
         except DecryptionError:
@@ -304,7 +305,7 @@ def _matrix(policies: PolicySet, decisions: Mapping[tuple[str, Channel], Decisio
             if rule.legal_basis in bases
         ]
         if rows:
-            rows.sort(key=lambda row: not any(cell and cell.recorded for cell in row.cells))
+            rows.sort(key=lambda row: not any(cell and cell.record_id for cell in row.cells))
             groups.append(MatrixGroup(title, meaning, rows))
     return Matrix(channels, groups)
 
@@ -320,7 +321,7 @@ def _cell(rule: Purpose, channel: Channel, decision: Decision | None) -> Cell | 
         tag=wording.effective(decision),
         reason=wording.why(decision),
         until=decision.expires_at,
-        recorded=decision.record_id is not None,
+        record_id=decision.record_id,
         stop=stop,
     )
 

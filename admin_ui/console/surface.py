@@ -1,12 +1,13 @@
 """The console as a surface of the app: its addresses, its frame and its error pages."""
 
 import secrets
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from flask import Blueprint, Flask, Response, make_response, render_template, request, url_for
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import Gone, HTTPException, NotFound, ServiceUnavailable
+from werkzeug.exceptions import HTTPException, default_exceptions
 
 from admin_ui.console import frame
 from admin_ui.console.pages import (
@@ -19,7 +20,15 @@ from admin_ui.console.pages import (
     record,
     webhooks,
 )
-from consent.errors import ConsentError, EvidenceErasedError, UnknownEventError
+from consent.errors import (
+    ChannelNotCoveredError,
+    ConsentError,
+    EvidenceErasedError,
+    InvalidInstantError,
+    UnknownEventError,
+    UnknownPurposeError,
+)
+from consent.proof_bundle import MAX_EVENTS, TooManyEventsError
 from governance.access.guard import Guard
 
 _GET: Final = ("GET",)
@@ -38,6 +47,12 @@ _ROUTES: Final = (
     ("/admin/consent/people/<ref>/record", "record", record.record, _BOTH),
     ("/admin/consent/events/<uuid:event_id>/receipt", "receipt", consent.receipt, _GET),
     ("/admin/consent/events/<uuid:event_id>/proof", "proof", consent.proof, _GET),
+    (
+        "/admin/consent/events/<uuid:event_id>/bundle",
+        "proof_bundle",
+        consent.proof_bundle,
+        _POST,
+    ),
     ("/admin/purposes", "purposes", notices.purposes, _GET),
     ("/admin/purposes/new", "new_notice", notices.new_notice, _BOTH),
     ("/admin/purposes/<notice_id>", "notice", notices.notice, _GET),
@@ -97,6 +112,12 @@ class _Text(NamedTuple):
 
 
 _NOTHING: Final = "Nothing was read or changed."
+_NOT_IN_POLICY: Final = _Text(
+    "The policy does not have this",
+    "The active policy has no such purpose, or does not pursue it on this channel.",
+    "Nothing was made or changed.",
+    "You: load the person's page again; the policy may have changed meanwhile.",
+)
 _TEXTS: Final = {
     400: _Text(
         "This cannot be understood",
@@ -164,6 +185,48 @@ _TEXTS: Final = {
         "Try again",
     ),
 }
+_REFUSED: Final[Mapping[type[ConsentError], tuple[int, _Text]]] = {
+    UnknownEventError: (404, _TEXTS[404]),
+    EvidenceErasedError: (
+        410,
+        _Text(
+            "This was erased",
+            "The person's data was erased for good; the ledger keeps that something was recorded.",
+            "No evidence was made, and none can be.",
+            "Nobody: what was erased cannot be brought back.",
+        ),
+    ),
+    TooManyEventsError: (
+        422,
+        _Text(
+            "Too much for one bundle",
+            f"More than {MAX_EVENTS:,} events bear on this consent, and a bundle holds no more.",
+            "No bundle was made.",
+            "You: take the receipts of the events that matter; or whoever runs this service, with "
+            "`tutela ledger export`.",
+        ),
+    ),
+    InvalidInstantError: (
+        422,
+        _Text(
+            "That moment has not come yet",
+            "The page was asked about a time that lies ahead.",
+            "Nothing was made or changed.",
+            "You: go back, and choose an earlier time.",
+        ),
+    ),
+    UnknownPurposeError: (422, _NOT_IN_POLICY),
+    ChannelNotCoveredError: (422, _NOT_IN_POLICY),
+}
+"""What consent refuses where no form could say so. Whatever is not here is a 503."""
+_EVIDENCE: Final = {"console.receipt", "console.proof", "console.proof_bundle"}
+_UNPROVED: Final = _Text(
+    "This cannot be proved",
+    "What is stored does not match the ledger, or was not signed yet.",
+    "No evidence was made.",
+    "You: try again in a minute. If it stays so, whoever runs this service: "
+    "`tutela ledger verify` says what does not match.",
+)
 _FORGED: Final = _Text(
     "This form can no longer be sent",
     "It was open for too long, you logged in anew meanwhile, or it came from another site.",
@@ -186,16 +249,20 @@ def register(app: Flask, guard: Guard) -> None:
     app.register_blueprint(blueprint)
 
 
-def error_page(error: HTTPException, reference: str | None = None) -> Response:
+def error_page(
+    error: HTTPException, reference: str | None = None, text: _Text | None = None
+) -> Response:
     """The page for an error: what happened, what did not, who can help, and a reference.
 
     Args:
         error: what to tell of.
         reference: by which operators find the error in the logs; None: one is made up, so that
             a caller who reports the page can be told from others.
+        text: what the page says; None: what is said of all errors of that status.
     """
     status = error.code or 500
-    text = _FORGED if isinstance(error, CSRFError) else _TEXTS.get(status, _TEXTS[500])
+    if text is None:
+        text = _FORGED if isinstance(error, CSRFError) else _TEXTS.get(status, _TEXTS[500])
     body = render_template(
         "console/message.html",
         text=text,
@@ -221,8 +288,6 @@ def _again() -> str:
 
 def _refused(error: ConsentError) -> Response:
     """What consent refuses where no form could say so."""
-    if isinstance(error, UnknownEventError):
-        return error_page(NotFound())
-    if isinstance(error, EvidenceErasedError):
-        return error_page(Gone())
-    return error_page(ServiceUnavailable())
+    unproved = _UNPROVED if request.endpoint in _EVIDENCE else None
+    status, text = _REFUSED.get(type(error), (503, unproved))
+    return error_page(default_exceptions[status](), text=text)

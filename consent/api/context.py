@@ -17,6 +17,7 @@ from consent.ledger.log import MerkleLog
 from consent.ledger.notary import Notary
 from consent.mirrors import Mirrors
 from consent.notices import Notices
+from consent.proof_bundle import ProofBundle
 from consent.receipts import Receipts
 from consent.signals import Signals
 from consent.subjects import SubjectDirectory
@@ -39,6 +40,11 @@ class ConsentApi:
     mirrors: Mirrors
     writer: ConsentWriter
     receipts: Receipts
+    export_proof: Callable[
+        [str, frozenset[str], tuple[str, str] | None, datetime | None], ProofBundle
+    ]
+    """Of an event's id, the claims to disclose, purpose and channel, and a past instant: a bundle.
+    Records in the operator log who took it before it returns."""
     notices: Notices
     log: MerkleLog
     notary: Notary

@@ -7,7 +7,7 @@ from uuid import UUID
 from flask import Response
 from flask_smorest import Blueprint
 
-from consent.api.context import consent_api
+from consent.api.context import ConsentApi, consent_api
 from consent.api.http import endpoint, read_query, schema
 from consent.api.schemas import ReceiptQuery
 from policies.permissions import Permission, requires
@@ -77,7 +77,11 @@ def receipt(event_id: UUID) -> Response:
     """
     api = consent_api()
     asked = read_query(_QUERY)
-    may_see = _ALWAYS_SEEN | ({"evidence"} if api.may(Permission.EVIDENCE_READ) else frozenset())
     with api.snapshot() as reader:
-        issued = api.receipts.issue(reader, str(event_id), asked["format"], may_see)
+        issued = api.receipts.issue(reader, str(event_id), asked["format"], claims_seen(api))
     return Response(issued.body, content_type=issued.media_type)
+
+
+def claims_seen(api: ConsentApi) -> frozenset[str]:
+    """The names of the claims that the caller may see."""
+    return _ALWAYS_SEEN | ({"evidence"} if api.may(Permission.EVIDENCE_READ) else frozenset())

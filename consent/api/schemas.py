@@ -7,7 +7,7 @@ import re
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
 
 from consent.errors import InvalidSubjectError
 from consent.subjects import Identifier, parse_subject
@@ -223,10 +223,10 @@ def _subject() -> SubjectField:
     return SubjectField(required=True, metadata=SUBJECT_FORMS)
 
 
-def _purpose(*, any_too: bool = False) -> fields.String:
+def _purpose(*, any_too: bool = False, required: bool = True) -> fields.String:
     pattern = rf"^(?:{_KEY}{'|' + chr(92) + ANY if any_too else ''})$"
     return fields.String(
-        required=True,
+        required=required,
         validate=[
             validate.Length(max=64),
             Pattern(pattern, error="Not the key of a purpose."),
@@ -235,10 +235,10 @@ def _purpose(*, any_too: bool = False) -> fields.String:
     )
 
 
-def _channel(*, any_too: bool = False) -> fields.String:
+def _channel(*, any_too: bool = False, required: bool = True) -> fields.String:
     channels = [channel.value for channel in Channel] + ([ANY] if any_too else [])
     return fields.String(
-        required=True, validate=validate.OneOf(channels, error="Not a channel that we know.")
+        required=required, validate=validate.OneOf(channels, error="Not a channel that we know.")
     )
 
 
@@ -527,6 +527,20 @@ class ReceiptQuery(Strict):
     format = fields.String(
         validate=validate.OneOf(["ts27560", "kantara", "tlog-proof"]), load_default="ts27560"
     )
+
+
+class ProofRequest(Strict):
+    """Which consent a bundle is to show, where the event does not say it."""
+
+    purpose = _purpose(required=False)
+    channel = _channel(required=False)
+    as_of = InstantField("A past instant whose status is told besides that of now.")
+
+    @validates_schema
+    def _both(self, asked: dict[str, Any], **_: Any) -> None:
+        if ("purpose" in asked) != ("channel" in asked):
+            missing = "channel" if "purpose" in asked else "purpose"
+            raise ValidationError("Name purpose and channel, or neither.", missing)
 
 
 class SignalRequest(Strict):

@@ -63,7 +63,8 @@ class Visitor:
             data.setdefault("once", once[1])
         answer = self.client.post(path, data=data)
         assert answer.status_code == status, (path, answer.status_code, answer.text[:3000])
-        self.last = self.last if status == 303 else answer.text
+        if status != 303 and answer.mimetype == "text/html":
+            self.last = answer.text
         return answer
 
     def log_in(self, login: str, password: str = PASSWORD) -> "Visitor":

@@ -15,6 +15,8 @@ from tests.fakes.services import MARKETING, NDJSON, Api, person, problem, said
 SUBJECT = {"email": "somebody@example.com"}
 ASKED = {"purpose": MARKETING, "channel": "email"}
 EVENT = "/v1/consent/events/01a2013e-3610-7233-a1c9-2a1f55281f18/receipt"
+PROOF = EVENT.replace("/receipt", "/proof")
+LIST = "/v1/consent/do-not-call/no_such_list"
 NOTICE = "/v1/consent/notices/privacy"
 VERSION = "/v1/consent/notices/privacy/versions/3"
 
@@ -64,6 +66,20 @@ CALLS: dict[str, tuple[Permission, str, str, Any]] = {
         {"query_string": {**HELD, "epoch": "0" * 32, "cursor": f"0.0.{'0' * 16}"}},
     ),
     "receipt": (Permission.CONSENT_READ, "GET", EVENT, {}),
+    "proof": (Permission.PROOF_EXPORT, "POST", PROOF, {"json": {}}),
+    "signal": (
+        Permission.SIGNALS_REPORT,
+        "POST",
+        "/v1/consent/signals",
+        {"json": {"subject": SUBJECT, "signal": "gpc", "value": "1"}},
+    ),
+    "lists": (Permission.LISTS_REPLACE, "GET", "/v1/consent/do-not-call", {}),
+    "replace list": (
+        Permission.LISTS_REPLACE,
+        "PUT",
+        LIST,
+        {"query_string": {"listed_on": "2026-03-01"}, "data": b"", "content_type": "text/plain"},
+    ),
     "notices": (Permission.POLICY_READ, "GET", "/v1/consent/notices", {}),
     "notice": (Permission.POLICY_READ, "GET", NOTICE, {"query_string": {"language": "en"}}),
     "notice version": (
@@ -75,6 +91,8 @@ CALLS: dict[str, tuple[Permission, str, str, Any]] = {
 }
 TEMPLATES = {
     EVENT: "/v1/consent/events/{event_id}/receipt",
+    PROOF: "/v1/consent/events/{event_id}/proof",
+    LIST: "/v1/consent/do-not-call/{registry}",
     NOTICE: "/v1/consent/notices/{notice_id}",
     VERSION: "/v1/consent/notices/{notice_id}/versions/{version}",
 }
@@ -110,7 +128,8 @@ def test_a_key_with_the_scope_and_no_other_is_enough(shared_api: Api, name: str)
     shared_api.record(SUBJECT, said("granted"))
     answer = call(shared_api, name, shared_api.key({CALLS[name][0]}))
     # What the question names is not there, or outdated: whoever may ask is told.
-    expected = {"receipt": (404,), "snapshot changes": (409,)}.get(name, (200, 201))
+    not_there = dict.fromkeys(("receipt", "proof", "replace list"), (404,))
+    expected = {**not_there, "snapshot changes": (409,)}.get(name, (200, 201))
     assert answer.status_code in expected
 
 
@@ -249,8 +268,13 @@ def test_who_may_not_call_learns_nothing_of_what_is_there(shared_api: Api) -> No
         answers = [
             shared_api.client().get(path, headers=headers, buffered=True) for path in (mine, EVENT)
         ]
+        proofs = [
+            shared_api.client().post(path, headers=headers, json={}, buffered=True)
+            for path in (mine.replace("/receipt", "/proof"), PROOF)
+        ]
         assert answers[0].data == answers[1].data
-        assert {answer.status_code for answer in answers} == {status}
+        assert proofs[0].data == proofs[1].data
+        assert {answer.status_code for answer in (*answers, *proofs)} == {status}
 
 
 def test_a_refused_caller_is_told_so_before_the_body_is_looked_at(shared_api: Api) -> None:

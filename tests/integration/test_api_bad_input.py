@@ -14,9 +14,10 @@ CHECK = "/v1/consent/check"
 BATCH = "/v1/consent/check/batch"
 CHOICES = "/v1/consent/choices"
 LOOKUP = "/v1/consent/subjects/lookup"
+PROOF = "/v1/consent/events/01a2013e-3610-7233-a1c9-2a1f55281f18/proof"
 CHANGES = "/v1/consent/changes"
 LIST = f"{BATCH}?purpose={MARKETING}&channel=email"
-POSTS = (CHECK, BATCH, CHOICES, LOOKUP)
+POSTS = (CHECK, BATCH, CHOICES, LOOKUP, PROOF)
 
 MARK = "zebra-7731"
 """Stands in every bad value, so that an answer that repeats it is noticed."""
@@ -46,6 +47,7 @@ def good(path: str) -> dict[str, Any]:
         BATCH: {"subjects": [person()], **asked},
         CHOICES: {"subject": person(), "choices": [said("granted")]},
         LOOKUP: {"subject": person()},
+        PROOF: asked,
     }
     return bodies[path]
 
@@ -138,14 +140,18 @@ def test_parameters_of_the_media_type_do_not_matter(shared_api: Api) -> None:
 
 # --- size --------------------------------------------------------------------------------------
 
-LIMITS = {CHECK: 64 * 1024, LOOKUP: 64 * 1024, CHOICES: 1024 * 1024, BATCH: 8 * 1024 * 1024}
+LIMITS = {
+    **dict.fromkeys((CHECK, LOOKUP, PROOF), 64 * 1024),
+    CHOICES: 1024 * 1024,
+    BATCH: 8 * 1024 * 1024,
+}
 
 
 @pytest.mark.parametrize("path", POSTS)
 def test_a_body_is_taken_up_to_its_limit_and_not_a_byte_beyond(shared_api: Api, path: str) -> None:
     body = text_of(path).encode()
     exact = body + b" " * (LIMITS[path] - len(body))
-    expected = {CHECK: 200, BATCH: 200, CHOICES: 201, LOOKUP: 404}[path]
+    expected = {CHECK: 200, BATCH: 200, CHOICES: 201, LOOKUP: 404, PROOF: 404}[path]
     assert shared_api.post(path, exact).status_code == expected
     with nothing_changes(shared_api):
         for more in (b" ", b" " * 100_000):
@@ -175,6 +181,7 @@ FIELDS = {
     BATCH: ("subjects", "purpose", "channel"),
     CHOICES: ("subject", "choices"),
     LOOKUP: ("subject", "cursor", "limit"),
+    PROOF: ("purpose", "channel", "as_of"),
 }
 
 
@@ -205,6 +212,8 @@ def test_a_value_of_the_wrong_type_is_named_and_not_repeated(
         (CHOICES, "subject"),
         (CHOICES, "choices"),
         (LOOKUP, "subject"),
+        (PROOF, "purpose"),
+        (PROOF, "channel"),
     ],
 )
 def test_a_member_that_is_missing_is_named(shared_api: Api, path: str, field: str) -> None:
@@ -301,7 +310,7 @@ def _strings(value: Any) -> list[str]:
 )
 def test_what_has_not_the_form_of_a_purpose_is_refused(shared_api: Api, purpose: str) -> None:
     with nothing_changes(shared_api):
-        for path in (CHECK, BATCH):
+        for path in (CHECK, BATCH, PROOF):
             answer = shared_api.post(path, good(path) | {"purpose": purpose})
             assert refused(answer, 422, "FIELD_INVALID")["errors"].keys() == {"purpose"}
         if purpose != "*":
@@ -312,7 +321,7 @@ def test_what_has_not_the_form_of_a_purpose_is_refused(shared_api: Api, purpose:
 @pytest.mark.parametrize("channel", [MARK, "Email", "email\n", "email ", "fax", "*", "e\u200bmail"])
 def test_what_is_no_channel_is_refused(shared_api: Api, channel: str) -> None:
     with nothing_changes(shared_api):
-        for path in (CHECK, BATCH):
+        for path in (CHECK, BATCH, PROOF):
             answer = shared_api.post(path, good(path) | {"channel": channel})
             assert refused(answer, 422, "FIELD_INVALID")["errors"].keys() == {"channel"}
         if channel != "*":

@@ -51,6 +51,13 @@ def narrowed(document: dict[str, Any]) -> dict[str, Any]:
     for name in ("CheckRequest", "BatchCheckRequest", "Choice"):
         schemas[name]["properties"]["purpose"] = {"type": "string", "enum": [MARKETING]}
     schemas["CheckRequest"]["properties"]["as_of"]["enum"] = INSTANTS
+    about = schemas["ProofRequest"]["properties"]
+    about["purpose"] = {"type": "string", "enum": [MARKETING]}
+    about["as_of"]["enum"] = INSTANTS
+    schemas["ProofRequest"]["dependentRequired"] = {
+        "purpose": ["channel"],
+        "channel": ["purpose"],
+    }
     choice = schemas["Choice"]["properties"]
     choice["occurred_at"]["enum"] = INSTANTS[:2]
     choice["evidence"]["properties"]["confirmed_at"]["enum"] = [INSTANTS[2], None]

@@ -1,9 +1,10 @@
 """Consent: the explorer, finding a person, one person, and what to take away as proof."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from flask import Response, abort, redirect, request, url_for
@@ -15,6 +16,7 @@ from admin_ui.console import actors, evidence, explorer, frame, times, wording
 from admin_ui.console.examined import Examiner
 from admin_ui.console.explorer import Explorer, Filters
 from admin_ui.console.person import Cell, People, PersonPage
+from admin_ui.proofs import export_proof
 from admin_ui.services import services
 from consent import subjects
 from consent.errors import InvalidInstantError, InvalidSubjectError
@@ -124,16 +126,39 @@ def receipt(event_id: UUID) -> ResponseReturnValue:
         if row is None:
             raise NotFound
         claims = examiner_of().examine(reader, [row])[row.id].claims
-        seen = {name for name in claims if name != "evidence"}
-        if evidence.names_nobody(claims.get("evidence", {})):
-            seen.add("evidence")
-    return _issued(event_id, ReceiptFormat.TS27560, "jsonld", frozenset(seen))
+    return _issued(event_id, ReceiptFormat.TS27560, "jsonld", _shown_whole(claims))
 
 
 @requires(Permission.CONSENT_READ, Permission.EVIDENCE_READ)
 def proof(event_id: UUID) -> ResponseReturnValue:
     """The inclusion proof of an event (C2SP tlog-proof), to take away."""
     return _issued(event_id, ReceiptFormat.TLOG_PROOF, "tlog-proof", frozenset())
+
+
+@requires(Permission.CONSENT_READ, Permission.PROOF_EXPORT)
+def proof_bundle(event_id: UUID) -> ResponseReturnValue:
+    """All that shows one consent, in one ZIP: it is recorded who took it, then it is sent.
+
+    Evidence goes along as in receipts, for those who may see it; identifiers go masked.
+    """
+    stated = request.form.get("as_of", "")
+    try:
+        as_of = times.typed(stated, frame.zone()) if stated else None
+    except ValueError:
+        abort(400)
+    purpose, channel = request.form.get("purpose"), request.form.get("channel")
+    bundle = export_proof(
+        services(),
+        str(event_id),
+        frame.principal().actor,
+        may_see=_shown_whole,
+        about=(purpose, channel) if purpose and channel else None,
+        as_of=as_of,
+        identifiers=_masked,
+    )
+    response = Response(bundle.data, content_type="application/zip")
+    response.headers["Content-Disposition"] = f'attachment; filename="proof-{event_id}.zip"'
+    return response
 
 
 # --- shared with the pages that record ---------------------------------------------------------
@@ -234,6 +259,20 @@ def _as_of() -> tuple[datetime | None, str]:
         begins = times.typed(f"{stated}T00:00", frame.zone())
         instant = min(instant, max(services().clock(), begins))
     return instant, ""
+
+
+def _shown_whole(claims: Mapping[str, Any]) -> frozenset[str]:
+    """The claims to disclose: evidence where the caller may see it, and it names nobody."""
+    seen = {name for name in claims if name != "evidence"}
+    if frame.may(Permission.EVIDENCE_READ) and evidence.names_nobody(claims.get("evidence", {})):
+        seen.add("evidence")
+    return frozenset(seen)
+
+
+def _masked(reader: Reader, ref: SubjectRef) -> list[tuple[str, str]]:
+    if not frame.may(Permission.PEOPLE_READ):
+        return []
+    return people_of().identifiers(reader, ref)[0]
 
 
 def _done(shown: PersonPage) -> Done | None:
