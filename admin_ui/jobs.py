@@ -7,7 +7,7 @@ from sqlalchemy import delete
 
 from admin_ui.imports import Imports
 from admin_ui.verification import verification_job
-from consent import subject_changes
+from consent import confirmations, subject_changes
 from consent.choices import IDEMPOTENCY_KEPT
 from consent.models import idempotency
 from governance.access import throttle
@@ -56,8 +56,8 @@ def couriers(services: "Services") -> Couriers:
 
 class _Housekeeping:
     """Removes what is kept for a time: idempotency keys, ended sessions, old failed logins, codes
-    for contacts, the history of jobs, traces of mails and webhooks, replaced do-not-call
-    lists. Makes the keys of the coming month, signs what operators did.
+    for contacts, the history of jobs, traces of mails and webhooks, requests to confirm, replaced
+    do-not-call lists. Makes the keys of the coming month, signs what operators did.
     """
 
     def __init__(self, services: "Services") -> None:
@@ -79,9 +79,11 @@ class _Housekeeping:
             finished = runs.remove_finished(session, now - RUNS_KEPT)
             traces = mail.remove_traces(session, now - TRACES_KEPT)
             deliveries = endpoints.remove_old(session, now)
+            requests = confirmations.forget(session, now)
             sessions = self._services.sessions.remove_expired(session, now)
             changes = subject_changes.remove_old(session, now)
         return {
+            "confirmation_requests": requests,
             "contact_codes": codes,
             "do_not_call_numbers": self._services.lists.clean(),
             "idempotency_keys": len(gone),

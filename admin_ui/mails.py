@@ -90,4 +90,99 @@ CODE: Final = MailKind(
 )
 """Sent to a known contact whose owner wants to see their choices (`governance.contacts`)."""
 
-KINDS: Final = (TEST, CODE)
+CONFIRMATION: Final = MailKind(
+    "confirmation.request",
+    {
+        "en": Words(
+            "Please confirm: {purpose}",
+            """
+            On {date} your address was given to {controller} ({source}), to sign up for this:
+
+            {purpose}: {description}
+
+            If that was you, confirm it here. Opening the page changes nothing, it has a button:
+
+            {link}
+
+            You can do so until {until}. If it was not you, or if you have changed your mind, you
+            need not do anything: without the confirmation we do not send it.
+
+            These are the words that were shown when your address was given:
+
+            {words}
+
+            {controller}, {contact}
+            """,
+        ),
+        "de": Words(
+            "Bitte bestätigen: {purpose}",
+            """
+            Am {date} wurde Ihre Adresse bei {controller} angegeben ({source}), um sich hierfür
+            anzumelden:
+
+            {purpose}: {description}
+
+            Wenn Sie das waren, bestätigen Sie es hier. Die Seite zu öffnen ändert nichts, sie hat
+            einen Knopf:
+
+            {link}
+
+            Das geht bis {until}. Wenn Sie es nicht waren oder es sich anders überlegt haben, müssen
+            Sie nichts tun: Ohne Bestätigung senden wir es nicht.
+
+            Das sind die Worte, die gezeigt wurden, als Ihre Adresse angegeben wurde:
+
+            {words}
+
+            {controller}, {contact}
+            """,
+        ),
+        "fr": Words(
+            "Veuillez confirmer : {purpose}",
+            """
+            Le {date}, votre adresse a été indiquée à {controller} ({source}) pour cette
+            inscription :
+
+            {purpose} : {description}
+
+            Si c'était vous, confirmez ici. Ouvrir la page ne change rien, elle a un bouton :
+
+            {link}
+
+            C'est possible jusqu'au {until}. Si ce n'était pas vous, ou si vous avez changé d'avis,
+            vous n'avez rien à faire : sans confirmation, nous n'envoyons rien.
+
+            Voici les mots qui ont été affichés lorsque votre adresse a été indiquée :
+
+            {words}
+
+            {controller}, {contact}
+            """,
+        ),
+        "es": Words(
+            "Confirme, por favor: {purpose}",
+            """
+            El {date} se indicó su dirección a {controller} ({source}) para esta inscripción:
+
+            {purpose}: {description}
+
+            Si fue usted, confírmelo aquí. Abrir la página no cambia nada; tiene un botón:
+
+            {link}
+
+            Puede hacerlo hasta el {until}. Si no fue usted, o si ha cambiado de opinión, no tiene
+            que hacer nada: sin la confirmación no lo enviamos.
+
+            Estas son las palabras que se mostraron cuando se indicó su dirección:
+
+            {words}
+
+            {controller}, {contact}
+            """,
+        ),
+    },
+)
+"""Sent once to an address that signed up where that has to be confirmed (`consent.confirmations`).
+It says when, how and for what, and advertises nothing."""
+
+KINDS: Final = (TEST, CODE, CONFIRMATION)

@@ -12,9 +12,11 @@ from flask import Flask, current_app
 
 import policies as policies_package
 from admin_ui import mails
+from admin_ui.confirmation_mails import ConfirmationPost
 from admin_ui.settings import Settings
 from consent.checks import Checker
-from consent.choices import Recorder
+from consent.choices import Follower, Recorder
+from consent.confirmations import Asker, Confirmations
 from consent.ledger.checkpoint import vkey
 from consent.ledger.log import MerkleLog
 from consent.ledger.notary import Notary, SqlCheckpointStore
@@ -98,6 +100,7 @@ class Services:
     suppressions: Suppressions
     lists: DoNotCallLists
     signals: Signals
+    confirmations: Confirmations
     mails: MailQueue
     mail_delivery: MailDelivery
     webhooks: Endpoints
@@ -184,6 +187,10 @@ def build(
     suppressions = Suppressions(keyring)
     mail_queue = MailQueue(keyring, directory, MailKinds(mails.KINDS))
     links = Links(open_link_keys(database, provider, clock()))
+    followers: list[Follower] = [ObjectionsRemembered(suppressions, directory)]
+    if settings.confirmation_mails:
+        post = ConfirmationPost(mail_queue, directory, settings.url, settings.zone)
+        followers.append(Asker(lambda: policy_set, links, post))
     recorder = Recorder(
         log,
         directory,
@@ -192,7 +199,7 @@ def build(
         notary.admit,
         notices,
         suppressions,
-        followers=[ObjectionsRemembered(suppressions, directory)],
+        followers=followers,
     )
     writer = ConsentWriter(database.begin, recorder, notary, clock)
     lists = DoNotCallLists(directory, database.begin, clock)
@@ -264,6 +271,7 @@ def build(
         suppressions=suppressions,
         lists=lists,
         signals=Signals(writer, directory, lambda: policy_set, database.read),
+        confirmations=Confirmations(writer, lambda: policy_set, clock),
         contact_codes=ContactCodes(
             database,
             directory,

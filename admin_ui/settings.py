@@ -86,6 +86,8 @@ class Settings:
     smtp_user: str = ""
     smtp_password: str = field(default="", repr=False)
     mail_from: str = "tutela@localhost"
+    confirmation_mails: bool = True
+    """Whether grants under a double opt-in are asked to be confirmed by a mail of ours."""
     gpc_updated: date = date(2026, 11, 24)
     """When what is said of Global Privacy Control in gpc.json was last true anew."""
     outbound_hosts: str = ""

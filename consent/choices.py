@@ -141,6 +141,10 @@ class Record:
     actor: str
     """Who records it: an opaque reference such as `api_key:k3f9`."""
     idempotency: IdempotencyKey | None = None
+    asks: bool = False
+    """Whether the person said this to us just now, so that what has to be confirmed is asked for;
+    an import and what an operator enters ask nobody.
+    """
 
 
 @dataclass(frozen=True, slots=True)

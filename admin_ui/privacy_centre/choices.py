@@ -125,6 +125,10 @@ _NO_USE: Final = frozenset(
 
 _ALLOWED: Final = (None, N_("You have not chosen. We do this until you say No."))
 _NOT_ALLOWED: Final = (None, N_("We do not do this at present."))
+_NOT_SENT: Final = N_(
+    "You said Yes on %(since)s. It counts once you confirm it: open this page with a code, and say "
+    "Yes again. Until then we do not do this."
+)
 _ENDS: Final = N_("It ends on %(until)s.")
 
 
@@ -212,6 +216,7 @@ def sheet(
     language: str,
     *,
     child: bool = False,
+    awaited: Collection[str] = (),
 ) -> Sheet:
     """What a person sees of their choices.
 
@@ -224,6 +229,7 @@ def sheet(
         language: the tag of the language in which purposes are said, where they have it.
         child: whether a child below the age once agreed without a parent. We do not know when that
             child comes of age, so that a Yes to what children may not agree to is not taken here.
+        awaited: the purposes that wait for the link in a mail that went out.
     """
     reached = {channel for one in identifiers for channel in _REACHED.get(one.kind, ())}
     since = {register.event_id: register.occurred_at for register in registers.values()}
@@ -238,7 +244,7 @@ def sheet(
             if is_optional(rule):
                 told = controller.key in notices and not (child and rule.child is not None)
                 cells = tuple(
-                    _cell(rule, channel, decision, registers, since, told)
+                    _cell(rule, channel, decision, registers, since, told, rule.key in awaited)
                     for channel, decision in _concerning(rule, decisions, registers, reached)
                 )
                 if cells:
@@ -277,8 +283,13 @@ def _cell(
     registers: Registers,
     since: Mapping[str, datetime],
     told: bool,
+    awaited: bool,
 ) -> Cell:
     answer, message = _standing(rule, channel, decision, registers)
+    if decision.reason is Reason.PENDING_CONFIRMATION and not (
+        awaited and channel is Channel.EMAIL
+    ):
+        message = _NOT_SENT
     own = registers.get((rule.key, channel.value, EventType.CHOICE.value))
     at = since.get(decision.record_id or "") or (own.occurred_at if own is not None else None)
     if "%(since)s" in message and at is None:

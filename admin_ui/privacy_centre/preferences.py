@@ -43,7 +43,7 @@ from admin_ui.privacy_centre.visits import (
     visit_token,
 )
 from admin_ui.services import services
-from consent import subjects
+from consent import confirmations, subjects
 from consent.choices import NewEvent, Record
 from consent.errors import InvalidInstantError, UnknownSubjectError
 from consent.links import Link, LinkScope
@@ -54,7 +54,7 @@ from governance.contacts import limits
 from governance.contacts.limits import Limit
 from governance.vault.identify import mask
 from policies.permissions import public
-from policies.vocabulary import ANY, Channel, ChoiceState, EventType
+from policies.vocabulary import ANY, Channel, ChoiceState, EventType, Reason
 
 YES_AT_MOST: Final = Limit(200, timedelta(hours=1))
 """Of one person: whoever plays with a link must not fill the ledger. A No is never refused."""
@@ -158,8 +158,18 @@ def _look(reader: Reader, person: Person, now: datetime) -> Look:
         {key: one.ref for key, one in standing.items()},
         language.tag,
         child=_agreed_as_a_child(reader, person.ref),
+        awaited=_awaited(reader, person, decisions, registers, now),
     )
     return Look(now, decisions, registers, sheet, standing)
+
+
+def _awaited(
+    reader: Reader, person: Person, decisions: Decisions, registers: Registers, now: datetime
+) -> frozenset[str]:
+    """The purposes that wait for the link in a mail. Asked only where something waits."""
+    if all(one.reason is not Reason.PENDING_CONFIRMATION for one in decisions.values()):
+        return frozenset()
+    return confirmations.awaited(reader, services().policies(), person.ref, registers, now)
 
 
 def _agreed_as_a_child(reader: Reader, ref: SubjectRef) -> bool:
@@ -213,7 +223,7 @@ def _carry_out(
         return {"same": "1"}
     if yes:
         _count_yes(person, look.now)
-    record = Record(subjects.ref(person.ref), tuple(events), person.actor)
+    record = Record(subjects.ref(person.ref), tuple(events), person.actor, asks=True)
     recorded = services().writer.submit(record).recorded
     change = f"{recorded.events[0].id}.{len(recorded.events)}"
     return {"undone" if undo else "done": change}

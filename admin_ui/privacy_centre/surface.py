@@ -18,7 +18,7 @@ from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable
 
-from admin_ui.privacy_centre import door, home, notices, preferences
+from admin_ui.privacy_centre import confirm, door, home, notices, preferences
 from admin_ui.privacy_centre.language import N_
 from admin_ui.privacy_centre.page import page, secure
 from consent.errors import LedgerError
@@ -33,6 +33,7 @@ _ROUTES: Final = (
     ("", "home", home.home, _GET),
     ("/choices", "by_visit", preferences.by_visit, _BOTH),
     ("/choices/<token>", "by_link", preferences.by_link, _BOTH),
+    ("/confirm/<token>", "confirm", confirm.confirm, _BOTH),
     ("/code", "ask", door.ask, _POST),
     ("/code/<challenge>", "enter", door.enter, _BOTH),
     ("/leave", "leave", door.leave, _POST),

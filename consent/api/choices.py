@@ -87,7 +87,9 @@ def record_choices() -> Response:
     policies = api.policies()
     events = tuple(_new_event(policies, one, index) for index, one in enumerate(asked["choices"]))
     try:
-        committed = api.writer.submit(Record(asked["subject"], events, actor, idempotency))
+        committed = api.writer.submit(
+            Record(asked["subject"], events, actor, idempotency, asks=True)
+        )
     except UnknownNoticeError as error:
         raise _of_notices(error) from error
     recorded = committed.recorded
