@@ -11,8 +11,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,10 +57,13 @@ if not django_settings.configured:
 # --- the shops ---------------------------------------------------------------------------------
 
 
-def run_apart(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run it in a thread of its own: Playwright may have a loop in this one."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
+@pytest.fixture(autouse=True)
+def no_loop_of_a_browser() -> Iterator[None]:
+    """Once a browser was used, Playwright has a loop in this thread; these tests have their own."""
+    theirs = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    yield
+    asyncio._set_running_loop(theirs)
 
 
 def command(shop: str, port: int) -> list[str]:
@@ -203,7 +205,7 @@ def visit_django(using: Any, whom: Any, *, asynchronous: bool) -> tuple[int, str
             reached.append(request.consent)
             return HttpResponse("{}")
 
-        answer = run_apart(later(request))
+        answer = asyncio.run(later(request))
     else:
 
         @guard
@@ -220,7 +222,7 @@ def visit_fastapi(using: Any, whom: Any, *, asynchronous: bool) -> tuple[int, st
     assert asynchronous
     guard: Any = for_fastapi.require_consent(*OFFERS, subject=lambda: whom, using=using)
     try:
-        assert run_apart(guard(whom)).reason == "GRANTED"
+        assert asyncio.run(guard(whom)).reason == "GRANTED"
     except for_fastapi.ConsentDeniedError as error:
         said: Any = error.detail
         return error.status_code, said["reason"], False
@@ -373,7 +375,7 @@ def test_the_event_loop_goes_on_while_a_client_asks(framework: str) -> None:
         held.go.set()
         return await asking
 
-    assert run_apart(both()) == YES
+    assert asyncio.run(both()) == YES
 
 
 @pytest.mark.parametrize("framework", ["django", "fastapi"])
@@ -388,7 +390,7 @@ def test_a_mirror_is_asked_without_a_thread(
 
     monkeypatch.setattr(Mirror, "check", check)
     with Client("http://127.0.0.1:1", KEY) as client:
-        assert run_apart(guarded_by(framework, Mirror(client, [OFFERS]))) == YES
+        assert asyncio.run(guarded_by(framework, Mirror(client, [OFFERS]))) == YES
         assert Gate(*OFFERS, client).waits
     assert seen == [threading.get_ident()]
 
@@ -454,4 +456,4 @@ def test_a_subject_that_must_be_waited_for_needs_a_view_that_waits() -> None:
     async def view(request: HttpRequest) -> Any:
         return request.consent
 
-    assert run_apart(view(RequestFactory().get("/"))) == YES
+    assert asyncio.run(view(RequestFactory().get("/"))) == YES
