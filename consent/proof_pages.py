@@ -54,12 +54,16 @@ def _compiled(told: Any, made_at: datetime) -> bytes:
 def _readable(value: Any) -> Any:
     """The value, with each text that some letter might be missing for replaced."""
     if isinstance(value, str):
-        return value if all(ord(one) < _SHOWN_FOR_CERTAIN for one in value) else _UNREADABLE
+        return value if all(map(_is_shown, value)) else _UNREADABLE
     if isinstance(value, Mapping):
         return {_readable(name): _readable(inner) for name, inner in value.items()}
     if isinstance(value, Sequence):
         return [_readable(inner) for inner in value]
     return value
+
+
+def _is_shown(letter: str) -> bool:
+    return letter in "\n\t" or (letter.isprintable() and ord(letter) < _SHOWN_FOR_CERTAIN)
 
 
 def notice_page(words: Words) -> str:
