@@ -11,6 +11,11 @@ _AXE: Final = Path(__file__).resolve().parents[2] / "node_modules" / "axe-core" 
 
 def violations(page: "Page") -> list[str]:
     """Each fault, with the element and what would mend it."""
+    # After a press, the old page goes first and the style sheets of the new one come later.
+    page.wait_for_load_state()
+    page.wait_for_function(
+        "[...document.querySelectorAll('link[rel=stylesheet]')].every(one => one.sheet)"
+    )
     page.evaluate(_AXE.read_text(encoding="utf-8") + ";0")
     found = page.evaluate(
         """() => axe.run(document, {

@@ -173,6 +173,11 @@ def pages(site: Shown) -> dict[str, Callable[["Page"], Any]]:
 
 def violations(page: "Page") -> list[str]:
     """What axe finds against WCAG 2.2 A and AA."""
+    # After a press, the old page goes first and the style sheets of the new one come later.
+    page.wait_for_load_state()
+    page.wait_for_function(
+        "[...document.querySelectorAll('link[rel=stylesheet]')].every(one => one.sheet)"
+    )
     page.evaluate(AXE.read_text(encoding="utf-8") + ";0")
     found = page.evaluate(
         """() => axe.run(document, {
